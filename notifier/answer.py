@@ -1,0 +1,119 @@
+"""What the other side answered, and how long it asks to be left alone.
+
+Reads ``Retry-After`` as whole seconds, decimals or an HTTP date (RFC 9110, 10.2.3), and an RFC 3339 moment as
+useapi.net sends it. Nothing here trusts the other side: what cannot be read is no hint.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from notifier.clock import from_rfc3339
+from notifier.delivery import LONGEST_HINT
+from notifier.text import one_line, shorten
+
+WITHOUT_HINT = timedelta(seconds=60)
+WITHOUT_HINT_IN_HTML = timedelta(minutes=15)
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response: its body decoded and bounded, header names matched in any case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: str
+
+    @property
+    def is_html(self) -> bool:
+        """Whether it is a page for people, as a proxy in between sends them."""
+        return "html" in self.headers.get("Content-Type", "").lower() or self.body.lstrip()[:1] == "<"
+
+    def json_object(self) -> dict[str, Any]:
+        """Return the JSON object that the body holds, or an empty one."""
+        try:
+            members = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return members if isinstance(members, dict) else {}
+
+    def describe(self, said: str | None = None) -> str:
+        """Return one short line for people: the status, and what the body or the redirect says."""
+        said = one_line(self.body[:4096] if said is None else said)
+        if 300 <= self.status < 400:
+            said = f"redirects to {self._redirect_host()}"
+        elif self.is_html:
+            said = "an HTML page"
+        return shorten(f"HTTP {self.status}: {said}" if said else f"HTTP {self.status}", _LONGEST_REASON)
+
+    def _redirect_host(self) -> str:
+        try:
+            location = urlsplit(one_line(self.headers.get("Location", "")))
+        except ValueError:
+            return "nowhere"
+        return f"{location.scheme}://{location.hostname}" if location.hostname else "another path"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """No answer came; the reason is a sentence for people."""
+
+    reason: str
+
+
+def seconds(value: object) -> timedelta | None:
+    """Read a number of seconds, given as a number or as text, capped at a day; None when it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    if not math.isfinite(number) or number < 0:
+        return None
+    return min(timedelta(seconds=min(number, 1e6)), LONGEST_HINT)
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
+    """Read the ``Retry-After`` header; a date in the past is a wait of 0."""
+    value = headers.get("Retry-After")
+    if value is None:
+        return None
+    value = value.strip()
+    return seconds(value) if value[:1].isdigit() else _until_http_date(value, now)
+
+
+def _until_http_date(value: str, now: datetime) -> timedelta | None:
+    try:
+        moment = parsedate_to_datetime(value)
+        return _until(moment if moment.tzinfo else moment.replace(tzinfo=UTC), now)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def until_rfc3339(value: object, now: datetime) -> timedelta | None:
+    """Read an RFC 3339 moment as the wait until then."""
+    if not isinstance(value, str):
+        return None
+    try:
+        return _until(from_rfc3339(value), now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _until(moment: datetime, now: datetime) -> timedelta:
+    return min(max(moment - now, timedelta(0)), LONGEST_HINT)
+
+
+def told_wait(answer: Answer, now: datetime, *further: timedelta | None) -> timedelta:
+    """Return how long a 429 asks to wait: the longest of its hints, or a careful guess without any."""
+    told = [wait for wait in (retry_after(answer.headers, now), *further) if wait is not None]
+    if told:
+        return max(told)
+    return WITHOUT_HINT_IN_HTML if answer.is_html else WITHOUT_HINT

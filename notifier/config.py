@@ -1,0 +1,245 @@
+"""The watchlist as a model: every key, its default and its reason.
+
+`notifier.loading` makes it from a file; this module knows no file, only what a valid one says.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
+
+from notifier.document import Mapping, Scalar
+from notifier.duration import parse_rate
+from notifier.event import EventType
+from notifier.settings import (
+    AudioId,
+    Count,
+    Duration,
+    OneOf,
+    Rate,
+    Settings,
+    Text,
+    Token,
+    Url,
+    leaf,
+    mistake,
+)
+from notifier.targets import TYPES, Target
+
+BASE_URL = "https://api.useapi.net/v2/pixverse"
+EVENTS = {"completed": EventType.COMPLETED, "failed": EventType.FAILED}
+EVENTS |= {"missing": EventType.MISSING, "stalled": EventType.STALLED}
+"""What `events` may name."""
+
+_LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
+_TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+if TYPE_CHECKING:
+    AnyTarget = Target
+else:
+    AnyTarget = Annotated[reduce(or_, TYPES.values()), Field(discriminator="type")]
+
+
+class Listen(BaseModel, frozen=True):
+    """An address to listen on."""
+
+    host: str
+    port: int
+
+
+def _listen(value: Scalar) -> Listen:
+    found = _LISTEN.fullmatch(value)
+    if not found or not 0 < int(found["port"]) < 65536:
+        raise ValueError("is no address to listen on: expected HOST:PORT, such as 127.0.0.1:8720")
+    return Listen(host=found["host"].strip("[]"), port=int(found["port"]))
+
+
+def _target_name(value: Any) -> str:
+    name = str(value)
+    if not _TARGET_NAME.fullmatch(name):
+        raise mistake("is no name for a target: expected up to 64 letters, digits, '.', '_' and '-'")
+    return name
+
+
+def _host_name(value: Scalar) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9.-]+", value):
+        raise ValueError("is no host name")
+    return value.lower()
+
+
+Address = Annotated[
+    Listen,
+    PlainValidator(leaf(_listen, "an address such as 127.0.0.1:8720")),
+    WithJsonSchema({"type": "string"}),
+]
+HostName = Annotated[str, PlainValidator(leaf(_host_name, "a host name")), WithJsonSchema({"type": "string"})]
+TargetName = Annotated[str, PlainValidator(_target_name), WithJsonSchema({"type": "string"})]
+EventName = Annotated[str, OneOf(*EVENTS)]
+
+
+def _short_http(value: Any) -> Any:
+    return _wrap(value, "listen")
+
+
+def _short_watch(value: Any) -> Any:
+    return _wrap(value, "audio_id")
+
+
+def _wrap(value: Any, key: str) -> Any:
+    """Read the short form of an entry, a scalar, as the mapping it stands for."""
+    if not isinstance(value, Scalar):
+        return value
+    mapping = Mapping(value.place)
+    mapping[key] = value
+    mapping.key_places[key] = value.place
+    return mapping
+
+
+class Useapi(Settings):
+    """The API that is asked."""
+
+    token: Token = Field(description="The API token of useapi.net. A secret: use a reference.")
+    base_url: Url = Field(default=BASE_URL, description="Where the API is.")
+    timeout: Duration = Field(
+        default=timedelta(seconds=15), description="One request, from connecting to the last byte."
+    )
+    concurrency: Count = Field(default=8, description="How many requests may be under way at once.")
+    rate: Rate = Field(
+        default=parse_rate("5/s"), description="Ceiling over all tracks: N/s, N/m or N/h; spread evenly."
+    )
+
+
+class Poll(Settings):
+    """When tracks are read."""
+
+    interval: Duration = Field(
+        default=timedelta(seconds=15),
+        description="How often an unfinished track is read; the vendor asks for 10 to 30 seconds.",
+    )
+    max_interval: Duration = Field(
+        default=timedelta(minutes=5), description="What errors slow polling down to."
+    )
+    missing_after: Count = Field(
+        default=3,
+        description="Answers of 404 in a row before a track counts as missing; a 410 counts at once.",
+    )
+    stalled_after: Duration = Field(
+        default=timedelta(minutes=30), description="Unfinished for so long: told once, and polled on."
+    )
+    list: Annotated[str, OneOf("auto", "never")] = Field(
+        default="auto",
+        description="Whether an account's list may be read instead of its tracks. This version reads tracks.",
+    )
+    cadence: Annotated[str, OneOf("learned", "fixed")] = Field(
+        default="learned",
+        description="How reads are placed; `interval` stays the promise. This version reads at `interval`.",
+    )
+
+
+class DeliverySettings(Settings):
+    """How messages are tried again."""
+
+    timeout: Duration = Field(default=timedelta(seconds=10), description="One attempt.")
+    first_retry: Duration = Field(
+        default=timedelta(seconds=5), description="The wait after the first failure; it doubles from there."
+    )
+    max_retry: Duration = Field(default=timedelta(hours=6), description="The longest wait between attempts.")
+    give_up_after: Duration = Field(
+        default=timedelta(hours=72),
+        description="From the event; a delivery that fails later than this becomes a dead letter.",
+    )
+
+
+class Defaults(Settings):
+    """What watches have that say nothing else."""
+
+    notify: tuple[Text, ...] | None = Field(default=None, description="Targets told; default: every target.")
+    events: tuple[EventName, ...] = Field(default=("completed", "failed"), description="Events told.")
+
+
+class Watch(Settings):
+    """One track to watch."""
+
+    audio_id: AudioId = Field(description="The track, as POST music/create returned it.")
+    name: Text | None = Field(
+        default=None, description="A label for messages; default: the track's own name."
+    )
+    notify: tuple[Text, ...] | None = Field(default=None, description="Targets told of this track.")
+    events: tuple[EventName, ...] | None = Field(default=None, description="Events told of this track.")
+    interval: Duration | None = Field(default=None, description="How often this track is read.")
+
+
+class Http(Settings):
+    """Where the daemon answers about itself."""
+
+    listen: Address = Field(description="The address to listen on.")
+    hosts: tuple[HostName, ...] = Field(
+        default=(), description="Further names under which a reverse proxy may ask, beside the loopback's."
+    )
+
+
+class Log(Settings):
+    """How the daemon logs on stderr."""
+
+    level: Annotated[str, OneOf("debug", "info", "warning", "error")] = Field(
+        default="info", description="The least important level that is shown."
+    )
+    format: Annotated[str, OneOf("auto", "console", "logfmt", "json")] = Field(
+        default="auto",
+        description="auto: logfmt under systemd's journal, console on a terminal, else JSON.",
+    )
+
+
+class Config(Settings):
+    """The whole watchlist."""
+
+    useapi: Useapi = Field(description="The API that is asked.")
+    poll: Poll = Field(default=Poll(), description="When tracks are read.")
+    delivery: DeliverySettings = Field(
+        default=DeliverySettings(), description="How messages are tried again."
+    )
+    targets: dict[TargetName, AnyTarget] = Field(description="Named destinations of messages.")
+    defaults: Defaults = Field(default=Defaults(), description="What watches have that say nothing else.")
+    alerts: tuple[Text, ...] = Field(
+        default=(), description="Targets to which the daemon reports its own trouble; default: none."
+    )
+    watch: tuple[
+        Annotated[
+            Watch,
+            BeforeValidator(_short_watch, json_schema_input_type=str | Watch),
+        ],
+        ...,
+    ] = Field(description="The tracks to watch.")
+    state: Text | None = Field(
+        default=None,
+        description="The state file; default: state.db in $STATE_DIRECTORY, /var/lib/notifier or "
+        "$XDG_STATE_HOME/notifier.",
+    )
+    http: Annotated[Http, BeforeValidator(_short_http, json_schema_input_type=str | Http)] | None = Field(
+        default=None, description="Where the daemon answers about itself; off when absent."
+    )
+    log: Log = Field(default=Log(), description="How the daemon logs on stderr.")
+
+    def notified(self, watch: Watch) -> tuple[str, ...]:
+        """Return the names of the targets that a watch tells."""
+        names = watch.notify if watch.notify is not None else self.defaults.notify
+        return tuple(self.targets) if names is None else tuple(dict.fromkeys(names))
+
+    def events_of(self, watch: Watch) -> frozenset[EventType]:
+        """Return the events that a watch tells."""
+        names = watch.events if watch.events is not None else self.defaults.events
+        return frozenset(EVENTS[name] for name in names)
+
+    def interval_of(self, watch: Watch) -> timedelta:
+        """Return how often a watch is read."""
+        return watch.interval or self.poll.interval
+
+    def secrets(self) -> Iterator[str]:
+        """Yield what must never be shown: the token, and what each target holds."""
+        yield self.useapi.token.reveal()
+        for target in self.targets.values():
+            yield from target.secrets()

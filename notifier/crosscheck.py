@@ -1,0 +1,144 @@
+"""What one key of a watchlist says about another: unknown targets, repeated tracks, orders of magnitude.
+
+Reads the document, not the model, so that a value that is wrong by itself hides no other mistake.
+"""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from notifier.config import BASE_URL, Config, DeliverySettings, Http, Poll
+from notifier.document import (
+    Mapping,
+    Mistake,
+    Path,
+    Scalar,
+    Sequence_,
+    did_you_mean,
+    place_of,
+    printable,
+    spell_path,
+    value_at,
+)
+from notifier.duration import parse_duration, spell_compact
+from notifier.secret import Secret
+from notifier.settings import Unresolved
+
+_GENTLE_INTERVAL = timedelta(seconds=5)
+_INTERVAL: Path = ("poll", "interval")
+_DEFAULTS: dict[Path, timedelta] = {
+    _INTERVAL: Poll().interval,
+    ("poll", "max_interval"): Poll().max_interval,
+    ("delivery", "first_retry"): DeliverySettings().first_retry,
+    ("delivery", "max_retry"): DeliverySettings().max_retry,
+}
+
+
+def cross_checks(root: Mapping) -> Iterator[Mistake]:
+    """Yield what keys say that does not fit together."""
+    targets = root.get("targets")
+    if isinstance(targets, Mapping):
+        for path in (("alerts",), ("defaults", "notify"), *_watch_paths(root, "notify")):
+            yield from _unknown_targets(root, path, targets)
+    yield from _repeated_tracks(root)
+    for shorter, longer in (
+        (_INTERVAL, ("poll", "max_interval")),
+        (("delivery", "first_retry"), ("delivery", "max_retry")),
+        *((path, ("poll", "max_interval")) for path in _watch_paths(root, "interval")),
+    ):
+        yield from _above(root, shorter, longer)
+
+
+def _watch_paths(root: Mapping, key: str) -> Iterator[Path]:
+    watch = root.get("watch")
+    for index, entry in enumerate(watch if isinstance(watch, Sequence_) else ()):
+        if isinstance(entry, Mapping) and key in entry:
+            yield ("watch", index, key)
+
+
+def _unknown_targets(root: Mapping, path: Path, targets: Mapping) -> Iterator[Mistake]:
+    names = value_at(root, path)
+    for index, name in enumerate(names if isinstance(names, Sequence_) else ()):
+        if isinstance(name, Scalar) and not isinstance(name, Unresolved) and name not in targets:
+            what = "target" if name.is_from_reference else f"target '{printable(name)}'"
+            message = f"unknown {what}{did_you_mean(name, targets)}"
+            yield Mistake(name.place, spell_path((*path, index)), message)
+
+
+def _repeated_tracks(root: Mapping) -> Iterator[Mistake]:
+    seen: dict[str, int] = {}
+    watch = root.get("watch")
+    for index, entry in enumerate(watch if isinstance(watch, Sequence_) else ()):
+        audio_id = entry.get("audio_id") if isinstance(entry, Mapping) else entry
+        if not isinstance(audio_id, Scalar) or isinstance(audio_id, Unresolved):
+            continue
+        if audio_id in seen:
+            path = ("watch", index, "audio_id") if isinstance(entry, Mapping) else ("watch", index)
+            message = f"the same audio_id as watch[{seen[audio_id]}]"
+            yield Mistake(audio_id.place, spell_path(path), message)
+        seen.setdefault(audio_id, index)
+
+
+def _above(root: Mapping, shorter: Path, longer: Path) -> Iterator[Mistake]:
+    low, high = _duration_at(root, shorter), _duration_at(root, longer)
+    if low is not None and high is not None and low > high:
+        written = (
+            spell_path(longer) if value_at(root, longer) is not None else f"the default {spell_path(longer)}"
+        )
+        message = f"{spell_compact(low)} is above {written}, {spell_compact(high)}"
+        yield Mistake(place_of(root, shorter), spell_path(shorter), message)
+
+
+def _duration_at(root: Mapping, path: Path) -> timedelta | None:
+    value = value_at(root, path)
+    if value is None:
+        return _DEFAULTS.get(path)
+    if not isinstance(value, Scalar) or isinstance(value, Unresolved):
+        return None
+    try:
+        return parse_duration(value)
+    except ValueError:
+        return None
+
+
+def warnings_of(config: Config, root: Mapping, *, is_public: bool) -> Iterator[Mistake]:
+    """Yield what is valid but hardly meant; `is_public` when everybody may read the file."""
+    for name, target in config.targets.items():
+        if isinstance(target.url, Secret) and _travels_in_clear(target.url.reveal()):
+            path = ("targets", name, "url")
+            yield _warning(root, path, "messages travel unencrypted over http://")
+    if config.useapi.base_url == BASE_URL:
+        for polled in [_INTERVAL, *_watch_paths(root, "interval")]:
+            interval = _duration_at(root, polled)
+            if interval is not None and interval < _GENTLE_INTERVAL:
+                yield _warning(root, polled, "the vendor asks for 10s to 30s between reads")
+    if isinstance(config.http, Http) and not _is_loopback(config.http.listen.host):
+        yield _warning(root, ("http",), "answers to other machines too, without a password")
+    if is_public:
+        for secret in _literal_secrets(root):
+            yield _warning(
+                root, secret, "a secret in a file that everybody can read: use a reference or chmod 640"
+            )
+
+
+def _warning(root: Mapping, path: Path, message: str) -> Mistake:
+    return Mistake(place_of(root, path), spell_path(path), f"warning: {message}")
+
+
+def _travels_in_clear(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _literal_secrets(root: Mapping) -> Iterator[Path]:
+    targets = root.get("targets")
+    names = [*targets] if isinstance(targets, Mapping) else []
+    paths = [("useapi", "token"), *(("targets", name, key) for name in names for key in ("url", "secret"))]
+    for path in paths:
+        value = value_at(root, path)
+        if isinstance(value, Scalar) and not isinstance(value, Unresolved) and not value.is_from_reference:
+            yield path

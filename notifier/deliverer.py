@@ -1,0 +1,109 @@
+"""The outbox emptied: a worker for each target, all in parallel, none slowing another.
+
+Never reads a track and never imports what does.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Mapping
+from datetime import timedelta
+
+import structlog
+
+from notifier.store import StoredGate
+from notifier.targets import Target
+from notifier.worker import Common, Worker
+
+log = structlog.get_logger()
+
+
+def fingerprint(target: Target, salt: str) -> str:
+    """Return what tells a target's URL from another without holding it."""
+    return hashlib.sha256(f"{salt}\0{target.url.reveal()}".encode()).hexdigest()[:32]
+
+
+class Deliverer:
+    """The workers of all targets."""
+
+    def __init__(self, common: Common) -> None:
+        self._common = common
+        common.hold_type = self.hold_type
+        self._workers: dict[str, Worker] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    async def apply(self, targets: Mapping[str, Target]) -> None:
+        """Work for these targets from now on; a target whose URL has changed is asked again at once.
+
+        Raises StorageError.
+        """
+        salt = await self._common.store.salt()
+        gates = await self._common.store.gates()
+        for name in [name for name in self._workers if name not in targets]:
+            await self._remove(name)
+        for name, target in targets.items():
+            stored, mark = gates.get(name), fingerprint(target, salt)
+            if stored is None or stored.fingerprint != mark:
+                now = self._common.clock.now()
+                if await self._common.store.reopen(name, now=now, fingerprint=mark):
+                    log.info("target.resumed", target=name, reason="its url has changed")
+                stored = None
+            self._put(name, target, stored)
+
+    def _put(self, name: str, target: Target, stored: StoredGate | None) -> None:
+        worker = self._workers.get(name)
+        if worker is not None:
+            if stored is None:
+                worker.gate.reopen()
+            worker.retarget(target, self._common.settings)
+            return
+        worker = self._workers[name] = Worker(name, target, self._common, stored)
+        self._running[name] = asyncio.create_task(worker.run(), name=f"worker {name}")
+
+    async def _remove(self, name: str) -> None:
+        self._workers.pop(name).stop()
+        await self._running.pop(name)
+
+    def wake(self, names: Collection[str] | None = None) -> None:
+        """Let the workers of these targets, or all, look into the outbox."""
+        for name in self._workers if names is None else names:
+            worker = self._workers.get(name)
+            if worker is not None:
+                worker.wake()
+
+    def hold_type(self, type_name: str, length: timedelta, reason: str) -> None:
+        """Let every target of a type wait, because the service said so to one of them."""
+        now = self._common.clock.monotonic()
+        for worker in self._workers.values():
+            if worker.target.type_name == type_name:
+                worker.gate.hold(now, length, reason)
+
+    async def look_again(self) -> None:
+        """Take up what another process changed in the state file."""
+        gates = await self._common.store.gates()
+        for name, worker in self._workers.items():
+            worker.look_at(gates.get(name))
+
+    def paused(self) -> dict[str, str]:
+        """Return the paused targets and why they are."""
+        return {
+            name: worker.gate.reason or "paused"
+            for name, worker in self._workers.items()
+            if worker.gate.is_paused
+        }
+
+    def names(self) -> Collection[str]:
+        """Return the targets that are worked for."""
+        return self._workers.keys()
+
+    async def stop(self) -> None:
+        """Start no further attempt and let those under way finish, for up to 10 seconds."""
+        for worker in self._workers.values():
+            worker.stop()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def crashed(self) -> BaseException | None:
+        """Return the error of a worker that ended by itself, which none ever should."""
+        for task in self._running.values():
+            if task.done() and not task.cancelled():
+                return task.exception() or RuntimeError(f"{task.get_name()} ended")
+        return None

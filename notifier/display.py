@@ -1,0 +1,176 @@
+"""What the commands print for people: tables and colour on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from notifier.clock import to_rfc3339
+from notifier.delivery import DeliveryState
+from notifier.duration import spell
+from notifier.gate import GateState
+from notifier.report import Overview, TargetStatus
+from notifier.store import AttemptRow, DeliveryRow
+from notifier.text import one_line, shorten
+from notifier.track import Status
+
+_STYLES = {
+    Status.COMPLETED: "green",
+    Status.FAILED: "red",
+    Status.MISSING: "red",
+    GateState.OPEN: "green",
+    GateState.WAITING: "yellow",
+    GateState.PAUSED: "red",
+    DeliveryState.DELIVERED: "green",
+    DeliveryState.PENDING: "yellow",
+    DeliveryState.DEAD: "red",
+}
+
+
+def is_terminal() -> bool:
+    """Say whether a person looks at stdout."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, without colour and the same everywhere."""
+    _write(json.dumps(value, ensure_ascii=True, indent=2))
+
+
+def _write(line: str) -> None:
+    print(line)  # noqa: T201 - this module is what prints
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """Write how long ago a moment was, or in how long it will be."""
+    if moment is None:
+        return "—"
+    away = now - moment
+    return f"{spell(away)} ago" if away.total_seconds() >= 0 else f"in {spell(-away)}"
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
+    """Print rows under a title: a table on a terminal, else tab-separated lines."""
+    rows = [*rows]
+    if not is_terminal():
+        for row in rows:
+            _write("\t".join(one_line(cell) for cell in row))
+        return
+    console = Console()
+    if not rows:
+        console.print(Text(empty, style="dim"))
+        return
+    shown = Table(
+        title=title, title_justify="left", title_style="bold", box=None, header_style="dim", pad_edge=False
+    )
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))  # type: ignore[call-overload]
+    console.print(shown)
+
+
+def print_overview(overview: Overview, now: datetime) -> None:
+    """Print what ``status`` shows."""
+    totals = overview.totals
+    running = "running" if overview.is_running else "not running"
+    valid = "valid" if overview.config_error is None else "INVALID"
+    _write(f"notifier is {running}; {overview.config_file} is {valid}")
+    if overview.config_error is not None:
+        for line in overview.config_error.splitlines():
+            _write(f"  {line}")
+    _write(f"deliveries: {totals.pending} pending, {totals.dead} dead, {totals.delivered} delivered")
+    table(
+        "Tracks",
+        ("name", "status", "changed", "audio_id"),
+        (
+            (
+                track.name if track.is_watched else f"{track.name} (not watched)",
+                track.status,
+                ago(track.changed_at, now),
+                track.audio_id,
+            )
+            for track in overview.tracks
+        ),
+        empty="no tracks yet",
+    )
+    table(
+        "Targets",
+        ("target", "type", "state", "pending", "dead", "delivered", "what"),
+        (_target(target, now) for target in overview.targets),
+        empty="no targets",
+    )
+
+
+def _target(target: TargetStatus, now: datetime) -> tuple[str, ...]:
+    what = target.reason or ""
+    if target.state is GateState.PAUSED:
+        what = f"{what}; after mending: notifier resume {target.name}"
+    elif target.until is not None:
+        what = f"{what}; next try {ago(target.until, now)}"
+    counts = (target.backlog.pending, target.backlog.dead, target.backlog.delivered)
+    return (target.name, target.type or "removed", target.state, *map(str, counts), what)
+
+
+def print_deliveries(rows: Sequence[DeliveryRow], now: datetime) -> None:
+    """Print what ``deliveries list`` shows."""
+    table(
+        "Deliveries",
+        ("id", "state", "target", "event", "name", "since", "tries", "next", "what came back"),
+        (
+            (
+                str(row.id),
+                row.state,
+                row.target,
+                row.type,
+                row.name,
+                ago(row.created_at, now),
+                str(row.attempt_count),
+                _next(row, now),
+                shorten(row.last_error or "", 120),
+            )
+            for row in rows
+        ),
+        empty="no deliveries",
+    )
+
+
+def _next(row: DeliveryRow, now: datetime) -> str:
+    if row.state is not DeliveryState.PENDING:
+        return "—"
+    if row.next_attempt_at is None:
+        return "paused"
+    return "now" if row.next_attempt_at <= now else ago(row.next_attempt_at, now)
+
+
+def print_delivery(row: DeliveryRow, attempts: Sequence[AttemptRow], now: datetime) -> None:
+    """Print what ``deliveries show`` shows, with what to do next."""
+    _write(f"delivery {row.id}: {row.type} of {one_line(row.name)} to {row.target}: {row.state}")
+    _write(f"  event      {row.event_id}")
+    if row.audio_id:
+        _write(f"  track      {row.audio_id}")
+    _write(f"  created    {to_rfc3339(row.created_at)} ({ago(row.created_at, now)})")
+    _write(f"  next try   {_next(row, now)}")
+    for attempt in attempts:
+        status = f"HTTP {attempt.status}" if attempt.status is not None else "no answer"
+        _write(f"  {to_rfc3339(attempt.at)}  {attempt.outcome}  {status}: {one_line(attempt.answer)}")
+    for line in _advice(row):
+        _write(line)
+
+
+def _advice(row: DeliveryRow) -> list[str]:
+    match row.state:
+        case DeliveryState.DEAD:
+            return [
+                f"try it again:  notifier deliveries retry {row.id}",
+                f"forget it:     notifier deliveries drop {row.id}",
+            ]
+        case DeliveryState.PENDING if row.next_attempt_at is None:
+            return [f"mend the url of {row.target}, then:  notifier resume {row.target}"]
+        case _:
+            return []

@@ -1,0 +1,345 @@
+"""YAML text into plain values that remember where they stand, and mistakes that say so.
+
+Reads YAML 1.2's core schema from libyaml's events: only ``true`` and ``false`` are booleans, ``010`` is ten,
+``12:30`` is text. A scalar stays the text that was written; what it means is decided by the key it belongs
+to. Knows nothing of this program's keys.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import yaml
+
+_DEEPEST = 40
+_MOST_VALUES = 2_000_000
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+_TEXT_TAG = "tag:yaml.org,2002:str"
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class Place(NamedTuple):
+    """A position in a file, both counted from 1."""
+
+    line: int
+    column: int
+
+
+class Scalar(str):
+    """A scalar as written. Unquoted ones may mean a number, a boolean or nothing, quoted ones only text."""
+
+    __slots__ = ("is_from_reference", "is_plain", "place")
+
+    place: Place
+    is_plain: bool
+    is_from_reference: bool
+
+    def __new__(
+        cls, text: str, place: Place, *, is_plain: bool = True, is_from_reference: bool = False
+    ) -> "Scalar":
+        """Make a scalar that remembers its place."""
+        scalar = super().__new__(cls, text)
+        scalar.place = place
+        scalar.is_plain = is_plain
+        scalar.is_from_reference = is_from_reference
+        return scalar
+
+    @property
+    def is_null(self) -> bool:
+        """Whether YAML reads this as nothing."""
+        return self.is_plain and not self.is_from_reference and str(self) in _NULLS
+
+
+class Mapping(dict[str, Any]):
+    """A mapping that remembers its place and those of its keys."""
+
+    __slots__ = ("key_places", "place")
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+        self.key_places: dict[str, Place] = {}
+
+
+class Sequence_(list[Any]):  # noqa: N801 - Sequence is the abstract type
+    """A sequence that remembers its place."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """One thing wrong with a file, in words for the person who wrote it."""
+
+    place: Place
+    path: str
+    message: str
+
+    def line(self, file: str) -> str:
+        """Return ``FILE:LINE:COLUMN: key.path: what is wrong``."""
+        where = f"{file}:{self.place.line}:{self.place.column}: "
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+class BrokenDocumentError(Exception):
+    """The text is no YAML; nothing more can be said of it than these mistakes."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(f"{len(mistakes)} mistakes")
+        self.mistakes = tuple(mistakes)
+
+
+def spell_path(path: Path) -> str:
+    """Write a path as people read it: ``watch[0].notify``. Anything not a plain word is quoted."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{printable(step)}" if text else printable(step)
+    return text
+
+
+def printable(text: str, limit: int = 60) -> str:
+    """Return foreign text fit for one line of a message: no control characters, not endless."""
+    plain = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``, did you mean 'x'?`` when a known word is near, else nothing."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
+    if not near:
+        near = [name for name in names if name.lower() == word.lower()][:1]
+    return f", did you mean '{near[0]}'?" if near else ""
+
+
+def place_of(root: Any, path: Path, *, at_key: bool = False) -> Place:
+    """Return where the value at a path stands, or its key; the nearest parent's place when it is absent."""
+    value, place = root, getattr(root, "place", Place(1, 1))
+    for depth, step in enumerate(path):
+        is_last = depth == len(path) - 1
+        if isinstance(value, Mapping) and step in value:
+            key_place = value.key_places[str(step)]
+            value = value[str(step)]
+            place = key_place if is_last and at_key else getattr(value, "place", key_place)
+        elif isinstance(value, Sequence_) and isinstance(step, int) and step < len(value):
+            value = value[step]
+            place = value.place
+        else:
+            break
+    return place
+
+
+def value_at(root: Any, path: Path) -> Any:
+    """Return the value at a path, or None when there is none."""
+    value = root
+    for step in path:
+        if isinstance(value, Mapping) and step in value:
+            value = value[str(step)]
+        elif isinstance(value, Sequence_) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def parse(text: str) -> tuple[Any, list[Mistake]]:
+    """Read one YAML document into `Scalar`, `Mapping` and `Sequence_` values.
+
+    Returns the root (None for an empty file) and mistakes that leave the rest readable, such as duplicate
+    keys. Raises BrokenDocumentError when the text cannot be read on from some place.
+    """
+    reader = _Reader()
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            reader.take(event)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+        problem = error.problem or error.context or "cannot be read"
+        raise BrokenDocumentError([Mistake(place, "", f"YAML: {printable(problem, 200)}")]) from None
+    except yaml.reader.ReaderError as error:
+        raise BrokenDocumentError([_unreadable_character(text, error)]) from None
+    except (yaml.YAMLError, ValueError) as error:
+        message = printable(str(error), 200)
+        raise BrokenDocumentError([Mistake(Place(1, 1), "", f"YAML: {message}")]) from None
+    return reader.root, reader.mistakes
+
+
+def _unreadable_character(text: str, error: yaml.reader.ReaderError) -> Mistake:
+    for number, line in enumerate(text.split("\n"), 1):
+        for column, character in enumerate(line, 1):
+            if not (character.isprintable() or character in "\t\r\x85\ufeff\xa0"):
+                message = f"YAML: the character U+{ord(character):04X} is not allowed"
+                return Mistake(Place(number, column), "", message)
+    return Mistake(Place(1, 1), "", f"YAML: {printable(str(error.reason), 200)}")
+
+
+class _Frame:
+    """A collection under construction."""
+
+    __slots__ = ("anchor", "count", "key", "key_place", "merges", "path", "value")
+
+    def __init__(self, value: Mapping | Sequence_, path: Path, anchor: str | None) -> None:
+        self.value = value
+        self.path = path
+        self.anchor = anchor
+        self.count = 1
+        self.key: str | None = None
+        self.key_place = value.place
+        self.merges: list[Any] = []
+
+
+class _Reader:
+    """Builds values from events, without recursion, so that no file can exhaust the stack."""
+
+    def __init__(self) -> None:
+        self.root: Any = None
+        self.mistakes: list[Mistake] = []
+        self._has_document = False
+        self._frames: list[_Frame] = []
+        self._anchors: dict[str, tuple[Any, int]] = {}
+
+    def take(self, event: Any) -> None:
+        """Take the next event of the parser."""
+        match event:
+            case yaml.ScalarEvent():
+                self._scalar(event)
+            case yaml.MappingStartEvent():
+                self._open(Mapping(_start(event)), event)
+            case yaml.SequenceStartEvent():
+                self._open(Sequence_(_start(event)), event)
+            case yaml.MappingEndEvent() | yaml.SequenceEndEvent():
+                self._close()
+            case yaml.AliasEvent():
+                self._alias(event)
+            case yaml.DocumentStartEvent():
+                if self._has_document:
+                    self._stop(_start(event), "a second document starts here, the file may hold only one")
+                self._has_document = True
+
+    def _scalar(self, event: Any) -> None:
+        place = _start(event)
+        is_plain = event.style is None or event.style == ""
+        self._check_tag(event, place)
+        scalar = Scalar(event.value, place, is_plain=is_plain and event.tag != _TEXT_TAG)
+        self._anchor(event.anchor, scalar, 1)
+        self._add(scalar, 1)
+
+    def _open(self, value: Mapping | Sequence_, event: Any) -> None:
+        self._check_tag(event, value.place)
+        self._refuse_as_key(value.place)
+        if len(self._frames) >= _DEEPEST:
+            self._stop(value.place, f"nested deeper than {_DEEPEST} levels")
+        self._frames.append(_Frame(value, self._next_path(), event.anchor))
+
+    def _close(self) -> None:
+        frame = self._frames.pop()
+        if frame.merges and isinstance(frame.value, Mapping):
+            self._merge(frame, frame.value)
+        self._anchor(frame.anchor, frame.value, frame.count)
+        self._add(frame.value, frame.count)
+
+    def _alias(self, event: Any) -> None:
+        place = _start(event)
+        if event.anchor not in self._anchors:
+            self._stop(place, f"the alias *{printable(event.anchor)} has no finished anchor before it")
+        value, count = self._anchors[event.anchor]
+        if not isinstance(value, Scalar):
+            self._refuse_as_key(place)
+        self._add(value, count)
+
+    def _anchor(self, anchor: str | None, value: Any, count: int) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = (value, count)
+
+    def _check_tag(self, event: Any, place: Place) -> None:
+        if event.tag not in (None, "!", _TEXT_TAG) and getattr(event, "implicit", (True,)) is not True:
+            name = printable(event.tag.replace("tag:yaml.org,2002:", "!!"))
+            self.mistakes.append(
+                Mistake(place, spell_path(self._next_path()), f"the tag {name} is not supported")
+            )
+
+    def _add(self, value: Any, count: int) -> None:
+        if not self._frames:
+            self.root = value
+            return
+        frame = self._frames[-1]
+        if isinstance(frame.value, Sequence_):
+            frame.value.append(value)
+        elif frame.key is None:
+            self._take_key(frame, value)
+            return
+        else:
+            self._set(frame, frame.value, value)
+        frame.count += count
+        if frame.count > _MOST_VALUES:
+            self._stop(getattr(value, "place", frame.value.place), "aliases make the file too large")
+
+    def _take_key(self, frame: _Frame, key: Any) -> None:
+        frame.key = str(key)
+        frame.key_place = key.place
+
+    def _set(self, frame: _Frame, mapping: Mapping, value: Any) -> None:
+        key, frame.key = frame.key or "", None
+        if key == "<<":
+            frame.merges.append(value)
+        elif key in mapping:
+            first = mapping.key_places[key].line
+            message = f"appears a second time, first in line {first}"
+            self.mistakes.append(Mistake(frame.key_place, spell_path((*frame.path, key)), message))
+        else:
+            mapping[key] = value
+            mapping.key_places[key] = frame.key_place
+
+    def _merge(self, frame: _Frame, mapping: Mapping) -> None:
+        """Add the members of merged mappings that the mapping does not have itself; the first one wins."""
+        for source in _flattened(frame.merges):
+            if not isinstance(source, Mapping):
+                message = "'<<' merges mappings, and this is none"
+                place = getattr(source, "place", mapping.place)
+                self.mistakes.append(Mistake(place, spell_path((*frame.path, "<<")), message))
+                continue
+            for key, value in source.items():
+                if key not in mapping:
+                    mapping[key] = value
+                    mapping.key_places[key] = source.key_places[key]
+
+    def _next_path(self) -> Path:
+        if not self._frames:
+            return ()
+        frame = self._frames[-1]
+        if isinstance(frame.value, Sequence_):
+            return (*frame.path, len(frame.value))
+        return (*frame.path, frame.key) if frame.key is not None else frame.path
+
+    def _refuse_as_key(self, place: Place) -> None:
+        frame = self._frames[-1] if self._frames else None
+        if frame is not None and isinstance(frame.value, Mapping) and frame.key is None:
+            self._stop(place, "a key must be plain text")
+
+    def _stop(self, place: Place, message: str) -> None:
+        mistake = Mistake(place, spell_path(self._next_path()), message)
+        raise BrokenDocumentError([*self.mistakes, mistake])
+
+
+def _start(event: Any) -> Place:
+    return Place(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _flattened(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, Sequence_):
+            yield from value
+        else:
+            yield value

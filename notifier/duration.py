@@ -1,0 +1,85 @@
+"""Durations and rates as people write them in the watchlist: ``15s``, ``1h30m``, ``5/s``."""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+SHORTEST = timedelta(milliseconds=50)
+LONGEST = timedelta(days=3650)
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_QUICKEST = 1e-5
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
+
+DURATION_FORM = r"^(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)$"
+RATE_FORM = r"^\d+(\.\d+)?/(s|m|h)$"
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read ``250ms``, ``15s``, ``1h30m``, ``1.5h``, ``3d`` or a bare number of seconds.
+
+    Raises ValueError with a sentence that does not repeat the text.
+    """
+    if _NUMBER.fullmatch(text):
+        seconds = float(text)
+    elif _WHOLE.fullmatch(text):
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
+    else:
+        raise ValueError("is not a duration: write it like 250ms, 15s, 5m, 2h, 1h30m or 3d")
+    if not seconds >= SHORTEST.total_seconds():
+        raise ValueError("is too short: the shortest duration is 50ms")
+    if not seconds <= LONGEST.total_seconds():
+        raise ValueError("is too long: the longest duration is 3650d")
+    return timedelta(seconds=seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A ceiling, kept as the time from one request to the next and as it was written."""
+
+    spacing: timedelta
+    text: str
+
+
+def parse_rate(text: str) -> Rate:
+    """Read ``5/s``, ``30/m`` or ``100/h``.
+
+    Raises ValueError with a sentence that does not repeat the text.
+    """
+    found = _RATE.fullmatch(text)
+    if not found:
+        raise ValueError("is not a rate: write it like 5/s, 30/m or 100/h")
+    count = float(found[1])
+    if not 0 < count < math.inf:
+        raise ValueError("is not a rate: it must be above zero")
+    spacing = _UNITS[found[2]] / count
+    if not _QUICKEST <= spacing <= LONGEST.total_seconds():
+        raise ValueError("is not a usable rate: expected at most 100000/s")
+    return Rate(timedelta(seconds=spacing), text)
+
+
+def spell_compact(duration: timedelta) -> str:
+    """Write a duration exactly as the watchlist takes it: ``1h30m``, ``200ms``."""
+    milliseconds = round(duration.total_seconds() * 1000)
+    text = ""
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, milliseconds = divmod(milliseconds, size)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
+def spell(duration: timedelta) -> str:
+    """Write a duration for people, in its two largest units: ``45s``, ``1h 30m``, ``3d``."""
+    seconds = max(0, round(duration.total_seconds()))
+    if seconds == 0:
+        return f"{max(0, round(duration.total_seconds() * 1000))}ms" if duration > timedelta(0) else "0s"
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2])

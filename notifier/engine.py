@@ -1,0 +1,199 @@
+"""The working parts of the daemon, made from a watchlist and kept in step with it.
+
+Decides nothing about tracks or messages; it makes the parts, connects them, and applies another watchlist to
+them so that what did not change goes on undisturbed. Knows no signals, no files but the state file.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import Iterable
+from datetime import timedelta
+
+from notifier.clock import Clock
+from notifier.config import Config, Watch
+from notifier.deliverer import Deliverer
+from notifier.event import Problem
+from notifier.metrics import Metrics
+from notifier.poller import Limits, Poller, Watched, watched
+from notifier.schedule import Schedule
+from notifier.secret import Masker
+from notifier.store import Store
+from notifier.track import Status
+from notifier.trouble import Reporter
+from notifier.upstream import TOKEN_GATE, Upstream
+from notifier.useapi import UseApi
+from notifier.wire import Wire
+from notifier.worker import Common
+
+LARGEST_ANSWER = 64 * 1024
+
+
+class Engine:
+    """Store, poller and deliverer at work. `start` it once, `apply` other watchlists, `stop` it once."""
+
+    def __init__(
+        self, config: Config, store: Store, *, masker: Masker, clock: Clock, rng: random.Random
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.metrics = Metrics()
+        self.watches: dict[str, Watched] = {}
+        self._clock = clock
+        self._closing: set[asyncio.Task[None]] = set()
+        self.reporter = Reporter(store, clock, config.alerts)
+        self.upstream = Upstream(
+            interval=config.poll.interval,
+            max_interval=config.poll.max_interval,
+            spacing=config.useapi.rate.spacing,
+            clock=clock,
+            rng=rng,
+            report=self.reporter.report,
+            remember=self.reporter.remember,
+        )
+        self._reader = UseApi(config.useapi, clock)
+        self._wire = _wire(config)
+        self._common = Common(
+            store=store,
+            wire=self._wire,
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
+            settings=config.delivery,
+            masker=masker,
+            report=self.reporter.report,
+        )
+        self.deliverer = Deliverer(self._common)
+        self.reporter.wake = self.deliverer.wake
+        self._poller = Poller(
+            reader=self._reader,
+            store=store,
+            upstream=self.upstream,
+            limits=_limits(config),
+            clock=clock,
+            rng=rng,
+            metrics=self.metrics,
+            wake=self.deliverer.wake,
+            report=self.reporter.report,
+        )
+        self.schedule = Schedule(self._poller.turn, spacing=config.useapi.rate.spacing)
+
+    async def start(self) -> None:
+        """Take up what an earlier run left and go to work. Raises StorageError."""
+        await self.reporter.take_up()
+        gates = await self.store.gates()
+        self.upstream.take_up(gates.get(TOKEN_GATE))
+        await self.deliverer.apply(self.config.targets)
+        self.schedule.start()
+        await self._apply_watches(self.config)
+        self.metrics.config_loaded(self._clock.now())
+
+    async def stop(self) -> None:
+        """Stop polling at once and let attempts under way finish, for up to 10 seconds."""
+        self.schedule.stop()
+        await self.deliverer.stop()
+        for task in self._closing:
+            task.cancel()
+        await asyncio.gather(*self._closing)
+        await self._reader.close()
+        await self._wire.close()
+
+    async def apply(self, config: Config, masker: Masker) -> None:
+        """Work by another watchlist from now on. Raises StorageError, and may then be called again."""
+        before, self.config = self.config, config
+        self._common.masker = masker
+        self.reporter.alerts = config.alerts
+        self._apply_api(before, config)
+        self._common.settings = config.delivery
+        if config.delivery != before.delivery or config.targets != before.targets:
+            self._close_later(self._wire, config.delivery.timeout + before.delivery.timeout)
+            self._wire = self._common.wire = _wire(config)
+        await self.deliverer.apply(config.targets)
+        await self._apply_watches(config)
+        self.metrics.config_loaded(self._clock.now())
+
+    def _apply_api(self, before: Config, config: Config) -> None:
+        spacing = config.useapi.rate.spacing
+        self.upstream.reconfigure(
+            interval=config.poll.interval, max_interval=config.poll.max_interval, spacing=spacing
+        )
+        self.schedule.spacing = spacing.total_seconds()
+        if config.useapi != before.useapi:
+            self._close_later(self._reader, config.useapi.timeout + before.useapi.timeout)
+            self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
+        if (config.useapi.token, config.useapi.base_url) != (before.useapi.token, before.useapi.base_url):
+            self.upstream.renew()
+        self._poller.limits = _limits(config)
+
+    def _close_later(self, side: UseApi | Wire, after: timedelta) -> None:
+        """Close connections once requests that began on them must have ended."""
+
+        async def close() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(after.total_seconds())
+            await side.close()
+
+        task = asyncio.create_task(close(), name="close")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _apply_watches(self, config: Config) -> None:
+        """Add, change and remove watches; those that stay as they are keep their timing."""
+        wanted = {watch.audio_id: watch for watch in config.watch}
+        await self.store.mark_watched(wanted.keys(), now=self._clock.now())
+        sightings = await self.store.sightings()
+        for audio_id in [audio_id for audio_id in self.watches if audio_id not in wanted]:
+            self._remove(audio_id)
+        for audio_id, running in self.watches.items():
+            self._change(config, wanted[audio_id], running)
+        new = [watch for audio_id, watch in wanted.items() if audio_id not in self.watches]
+        self._add(watched(config, watch, self._reader, sightings.get(watch.audio_id)) for watch in new)
+
+    def _remove(self, audio_id: str) -> None:
+        self.watches.pop(audio_id).is_watched = False
+        self.schedule.remove(audio_id)
+        self.reporter.forget(audio_id)
+
+    def _change(self, config: Config, watch: Watch, running: Watched) -> None:
+        is_quicker = config.interval_of(watch) < running.interval
+        running.label = watch.name
+        running.interval = config.interval_of(watch)
+        running.events = config.events_of(watch)
+        running.targets = config.notified(watch)
+        running.url = self._reader.url_of(watch.audio_id)
+        if is_quicker:
+            self.schedule.quicken(running)
+
+    def _add(self, watches: Iterable[Watched]) -> None:
+        unreadable = set(self.reporter.subjects(Problem.TRACK_UNREADABLE))
+        unfinished = []
+        for watch in watches:
+            watch.is_unreadable = watch.audio_id in unreadable
+            self.watches[watch.audio_id] = watch
+            if not watch.is_final:
+                unfinished.append(watch)
+        self.schedule.add(unfinished)
+
+    def statuses(self) -> Counter[str]:
+        """Count the tracks on the watchlist by their last known status."""
+        return Counter(
+            watch.sighting.status if watch.sighting is not None else Status.UNKNOWN.value
+            for watch in self.watches.values()
+        )
+
+
+def _wire(config: Config) -> Wire:
+    connections = sum(target.lanes for target in config.targets.values())
+    return Wire(
+        timeout=config.delivery.timeout, connections=max(1, connections), largest_answer=LARGEST_ANSWER
+    )
+
+
+def _limits(config: Config) -> Limits:
+    return Limits(
+        missing_after=config.poll.missing_after,
+        stalled_after=config.poll.stalled_after,
+        max_interval=config.poll.max_interval,
+        requests=asyncio.Semaphore(config.useapi.concurrency),
+    )

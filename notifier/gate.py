@@ -1,0 +1,152 @@
+"""The gate of one remote end: open, waiting until a moment, or paused until a person acts.
+
+A failure that concerns the remote end closes its gate for everyone behind it; when the wait is over one
+caller goes first as the probe, and only its success opens the gate for the others. The gate also keeps the
+remote end's pace. It does no I/O and reads no clock: moments are seconds on the monotonic clock, passed in.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from random import Random
+
+from notifier.delivery import Backoff
+
+
+class GateState(StrEnum):
+    """What ``status`` says of a target's gate."""
+
+    OPEN = "open"
+    WAITING = "waiting"
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """At most `count` requests in any `period`; the first after a quiet time leaves at once."""
+
+    count: int
+    period: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """The right to send one request; as the probe when the gate is closed to all others."""
+
+    is_probe: bool
+
+
+class Gate:
+    """See the module. One instance for each remote end; used from one event loop."""
+
+    def __init__(self, *, backoff: Backoff, pace: Pace | None, rng: Random) -> None:
+        self.backoff = backoff
+        self._pace = pace
+        self._rng = rng
+        self._starts: deque[float] = deque(maxlen=pace.count if pace else 1)
+        self._not_before = float("-inf")
+        self._is_probed = False
+        self.failures = 0
+        self.reason: str | None = None
+        self.is_paused = False
+        self.was_told = False
+        """Whether the other side named the present wait itself."""
+
+    def state(self, now: float) -> GateState:
+        """Say how the gate stands; a wait that is over but not yet proven so still counts as waiting."""
+        if self.is_paused:
+            return GateState.PAUSED
+        is_waiting = self.failures > 0 or now < self._not_before
+        return GateState.WAITING if is_waiting else GateState.OPEN
+
+    def closed_for(self, now: float) -> float:
+        """Return the seconds until the gate may be tried again, 0 when it may be now. Leaves out the pace."""
+        return max(0.0, self._not_before - now)
+
+    def claim(self) -> Passage | None:
+        """Ask to go through once `remaining` is over; None when somebody else must go first.
+
+        With a closed gate the first who asks becomes the probe. Whoever holds a passage ends it with
+        `succeeded`, `failed` or `pause` when there is an answer, and with `release` in any case.
+        """
+        if self.is_paused or (self.failures and self._is_probed):
+            return None
+        is_probe = self.failures > 0
+        self._is_probed = self._is_probed or is_probe
+        return Passage(is_probe)
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds until a request may leave: the wait and the pace. Ask again after sleeping."""
+        return max(self.closed_for(now), self._paced_for(now))
+
+    def release(self, passage: Passage) -> None:
+        """Give a passage back, so that another can become the probe."""
+        if passage.is_probe:
+            self._is_probed = False
+
+    def enter(self, now: float) -> None:
+        """Note that a request leaves now, for the pace."""
+        self._starts.append(now)
+
+    def _paced_for(self, now: float) -> float:
+        if self._pace is None or len(self._starts) < self._pace.count:
+            return 0.0
+        return max(0.0, self._starts[0] + self._pace.period.total_seconds() - now)
+
+    def succeeded(self) -> bool:
+        """Open the gate after an answer that shows the remote end well; True when it was closed."""
+        was_closed = self.failures > 0 or self.is_paused
+        self.failures = 0
+        self._is_probed = False
+        self.is_paused = False
+        self.reason = None
+        return was_closed
+
+    def failed(self, now: float, passage: Passage, reason: str, *, after: timedelta | None = None) -> bool:
+        """Close the gate after a failure of the remote end, for at least `after` when it said so.
+
+        Requests under way together that fail together count as one failure: False for the later ones.
+        """
+        is_new = passage.is_probe or self.failures == 0
+        if is_new:
+            self.failures += 1
+            self.was_told = after is not None
+            delay = self.backoff.delay(self.failures, self._rng, at_least=after)
+        else:
+            self.was_told = self.was_told or after is not None
+            delay = after or timedelta(0)
+        self.reason = reason
+        self._not_before = max(self._not_before, now + delay.total_seconds())
+        return is_new
+
+    def repace(self, pace: Pace) -> None:
+        """Keep another pace from now on, also with regard to the requests just sent."""
+        self._pace = pace
+        self._starts = deque(self._starts, maxlen=pace.count)
+
+    def hold(self, now: float, length: timedelta, reason: str) -> None:
+        """Let nobody through before `length` is over although nothing failed: the other side said so."""
+        self._not_before = max(self._not_before, now + length.total_seconds())
+        self.reason = reason
+        self.was_told = True
+
+    def pause(self, reason: str) -> None:
+        """Close the gate until a person acts."""
+        self.is_paused = True
+        self._is_probed = False
+        self.reason = reason
+
+    def restore(
+        self, now: float, *, remaining: timedelta, failures: int, reason: str | None, was_told: bool
+    ) -> None:
+        """Take up a wait that began before this process did."""
+        self.was_told = was_told
+        self._not_before = now + remaining.total_seconds()
+        self.failures = failures
+        self.reason = reason
+
+    def reopen(self) -> None:
+        """Open the gate because a person said so or the remote end is another one now."""
+        self.succeeded()
+        self._not_before = float("-inf")

@@ -1,0 +1,322 @@
+"""One turn of one watch: ask when the gates allow it, compare with what is known, write down what changed.
+
+Never sends a message and never imports what does: an event ends in the outbox, from where others take it.
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from random import Random
+from typing import Protocol
+
+import structlog
+from yarl import URL
+
+from notifier.clock import Clock
+from notifier.config import Config, Watch
+from notifier.delivery import Backoff
+from notifier.event import Alert, Event, EventType, Problem, TrackNews, track_event
+from notifier.gate import Gate, Passage
+from notifier.metrics import Metrics
+from notifier.store import Owed, StorageError, Store
+from notifier.text import one_line
+from notifier.track import Track, parse
+from notifier.transition import Change, Gone, Sighting, detect
+from notifier.upstream import Upstream
+from notifier.useapi import NotFound, Reading, Refused, Unreadable, account_of
+
+log = structlog.get_logger()
+
+
+class Reader(Protocol):
+    """What reads tracks; `notifier.useapi.UseApi` does."""
+
+    def url_of(self, audio_id: str) -> URL:
+        """Return a track's address."""
+        ...
+
+    async def read(self, url: URL) -> Reading:
+        """Read the track at an address."""
+        ...
+
+
+@dataclass(slots=True)
+class Watched:
+    """A watch while the daemon runs: what its entry says and what is remembered of its track."""
+
+    audio_id: str
+    label: str | None
+    interval: timedelta
+    events: frozenset[EventType]
+    targets: tuple[str, ...]
+    url: URL
+    sighting: Sighting | None = None
+    not_before: float = float("-inf")
+    is_watched: bool = True
+    """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
+    is_unreadable: bool = False
+    """Whether people were told that this track cannot be read."""
+    failures: int = 0
+    not_found: int = 0
+    trouble: str | None = None
+    trouble_count: int = 0
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more can happen to the track."""
+        return self.sighting is not None and self.sighting.is_final
+
+    def name(self, track: Track | None) -> str:
+        """Return what people call the track."""
+        own = track.name if track is not None else self.sighting.name if self.sighting else None
+        return self.label or own or self.audio_id
+
+
+def watched(config: Config, watch: Watch, reader: Reader, sighting: Sighting | None) -> Watched:
+    """Make the running form of a watch."""
+    return Watched(
+        audio_id=watch.audio_id,
+        label=watch.name,
+        interval=config.interval_of(watch),
+        events=config.events_of(watch),
+        targets=config.notified(watch),
+        url=reader.url_of(watch.audio_id),
+        sighting=sighting,
+    )
+
+
+def _claim(gates: tuple[Gate, Gate]) -> tuple[Passage, Passage] | None:
+    """Pass both gates, as the probe of those that are closed, or neither."""
+    first, second = gates
+    through_first = first.claim()
+    if through_first is None:
+        return None
+    through_second = second.claim()
+    if through_second is None:
+        first.release(through_first)
+        return None
+    return through_first, through_second
+
+
+async def _sleep(seconds: float) -> None:
+    if seconds > 0:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(slots=True)
+class Limits:
+    """The settings that a turn needs; a reload replaces them."""
+
+    missing_after: int
+    stalled_after: timedelta
+    max_interval: timedelta
+    requests: asyncio.Semaphore
+    """Lets as many requests be under way as `useapi.concurrency` says."""
+    turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Lets one request at a time wait for the pace, first come first served."""
+
+
+class Poller:
+    """Takes turns. `wake` is called with the targets that have something new in the outbox."""
+
+    def __init__(
+        self,
+        *,
+        reader: Reader,
+        store: Store,
+        upstream: Upstream,
+        limits: Limits,
+        clock: Clock,
+        rng: Random,
+        metrics: Metrics,
+        wake: Callable[[tuple[str, ...]], None],
+        report: Callable[[Alert], Awaitable[None]],
+    ) -> None:
+        self.reader = reader
+        self.limits = limits
+        self._store = store
+        self._upstream = upstream
+        self._clock = clock
+        self._rng = rng
+        self._metrics = metrics
+        self._wake = wake
+        self._report = report
+        self._unknown_statuses: set[str] = set()
+
+    async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
+        """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs."""
+        if watch.is_final or self._clock.monotonic() < watch.not_before:
+            return
+        gates = (self._upstream.token, self._upstream.gate_of(account_of(watch.audio_id)))
+        passages = _claim(gates)
+        if passages is None:
+            return
+        try:
+            await _sleep(max(gate.closed_for(self._clock.monotonic()) for gate in gates))
+            reading = await self._paced_read(watch, lateness)
+            if reading is not None:
+                await self._take(watch, reading, passages)
+        finally:
+            for gate, passage in zip(gates, passages, strict=True):
+                gate.release(passage)
+
+    async def _paced_read(self, watch: Watched, lateness: float) -> Reading | None:
+        async with self.limits.requests:
+            async with self.limits.turnstile:
+                if not await self._in_turn():
+                    return None
+            began = self._clock.monotonic()
+            self._metrics.poll_lateness.observe(max(0.0, lateness))
+            reading = await self.reader.read(watch.url)
+            self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)
+        self._metrics.api_requests.labels(_outcome(reading)).inc()
+        return reading
+
+    async def _in_turn(self) -> bool:
+        """Wait for the pace; False when another's failure closed the gate meanwhile."""
+        token = self._upstream.token
+        failures = token.failures
+        while (wait := token.remaining(self._clock.monotonic())) > 0:
+            await asyncio.sleep(wait)
+            if token.failures > failures:
+                return False
+        token.enter(self._clock.monotonic())
+        return True
+
+    async def _take(self, watch: Watched, reading: Reading, passages: tuple[Passage, Passage]) -> None:
+        account = account_of(watch.audio_id)
+        if isinstance(reading, Refused):
+            await self._upstream.failed(reading, account, passages)
+            return
+        await self._upstream.succeeded(account)
+        if not watch.is_watched:
+            return
+        try:
+            await self._judge(watch, reading)
+        except StorageError:
+            return  # nothing of it is remembered, so the next turn finds and tells the same
+
+    async def _judge(self, watch: Watched, reading: Track | NotFound | Unreadable) -> None:
+        if not isinstance(reading, NotFound):
+            watch.not_found = 0
+        match reading:
+            case Track():
+                await self._readable(watch)
+                await self._compare(watch, reading)
+            case NotFound():
+                await self._not_found(watch, reading)
+            case Unreadable():
+                await self._unreadable(watch, reading)
+
+    async def _readable(self, watch: Watched) -> None:
+        watch.failures = 0
+        watch.trouble = None
+        if watch.is_unreadable:
+            watch.is_unreadable = False
+            summary = f"{one_line(watch.name(None))} can be read again"
+            await self._report(Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary, is_resolved=True))
+
+    async def _not_found(self, watch: Watched, reading: NotFound) -> None:
+        watch.not_found += 1
+        if reading.is_gone or watch.not_found >= self.limits.missing_after:
+            await self._compare(watch, Gone())
+        else:
+            self._complain(watch, reading.reason)
+
+    async def _unreadable(self, watch: Watched, reading: Unreadable) -> None:
+        watch.failures += 1
+        backoff = Backoff(watch.interval, self.limits.max_interval)
+        wait = self.limits.max_interval if reading.is_permanent else backoff.delay(watch.failures, self._rng)
+        watch.not_before = self._clock.monotonic() + wait.total_seconds()
+        self._complain(watch, reading.reason)
+        if reading.is_permanent and not watch.is_unreadable:
+            watch.is_unreadable = True
+            summary = f"{one_line(watch.name(None))} cannot be read ({reading.reason})"
+            await self._report(Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary))
+
+    def _complain(self, watch: Watched, reason: str) -> None:
+        """Log a failure when its text changes, and count it when it does not."""
+        if reason == watch.trouble:
+            watch.trouble_count += 1
+            return
+        repeated = {"repeated": watch.trouble_count} if watch.trouble_count > 1 else {}
+        watch.trouble, watch.trouble_count = reason, 1
+        log.warning("poll.failed", audio_id=watch.audio_id, name=watch.name(None), error=reason, **repeated)
+
+    async def _compare(self, watch: Watched, current: Track | Gone) -> None:
+        if isinstance(current, Track):
+            self._note_status(watch, current)
+        now = self._clock.now()
+        change = detect(watch.sighting, current, now=now, stalled_after=self.limits.stalled_after)
+        if change is None:
+            return
+        track = current if isinstance(current, Track) else await self._last_seen(watch)
+        events = [self._event(watch, event_type, change, track) for event_type in change.events]
+        owed = [Owed(event, watch.targets if event.type in watch.events else ()) for event in events]
+        await self._store.record(
+            watch.audio_id, change.sighting, current if isinstance(current, Track) else None, owed, now=now
+        )
+        watch.sighting = change.sighting
+        if change.sighting.is_final:
+            watch.trouble = None
+        for event in events:
+            await self._tell(watch, event)
+        if events:
+            self._wake(watch.targets)
+
+    def _event(self, watch: Watched, event_type: EventType, change: Change, track: Track | None) -> Event:
+        previous = watch.sighting.status if watch.sighting is not None else None
+        news = TrackNews(watch.audio_id, watch.name(track), change.sighting.status, previous, track)
+        return track_event(event_type, news, self._clock.now())
+
+    async def _last_seen(self, watch: Watched) -> Track | None:
+        text = await self._store.as_returned(watch.audio_id)
+        return parse(json.loads(text)) if text is not None else None
+
+    async def _tell(self, watch: Watched, event: Event) -> None:
+        self._metrics.events.labels(event.type.value).inc()
+        write = log.info if event.type is EventType.COMPLETED else log.warning
+        write(event.type.value, audio_id=watch.audio_id, name=event.name, **_status(event))
+        problem = _PROBLEMS.get(event.type)
+        if problem is not None:
+            summary = f"{one_line(event.name)} {_SUMMARIES[problem]}"
+            await self._report(Alert(problem, watch.audio_id, summary))
+        elif event.type in {EventType.COMPLETED, EventType.FAILED} and self._was_stalled(watch):
+            summary = f"{one_line(event.name)} has ended after all"
+            await self._report(Alert(Problem.TRACK_STALLED, watch.audio_id, summary, is_resolved=True))
+
+    def _was_stalled(self, watch: Watched) -> bool:
+        return watch.sighting is not None and watch.sighting.stalled_at is not None
+
+    def _note_status(self, watch: Watched, track: Track) -> None:
+        if not track.has_known_status and track.status not in self._unknown_statuses:
+            self._unknown_statuses.add(track.status)
+            log.warning("track.status_unknown", audio_id=watch.audio_id, status=track.status)
+
+
+_PROBLEMS: Mapping[EventType, Problem] = {
+    EventType.MISSING: Problem.TRACK_MISSING,
+    EventType.STALLED: Problem.TRACK_STALLED,
+}
+_SUMMARIES: Mapping[Problem, str] = {
+    Problem.TRACK_MISSING: "is missing: useapi.net does not know it (any more)",
+    Problem.TRACK_STALLED: "takes longer than usual",
+}
+
+
+def _status(event: Event) -> dict[str, str]:
+    return {"status": event.about.status} if isinstance(event.about, TrackNews) else {}
+
+
+def _outcome(reading: Reading) -> str:
+    match reading:
+        case Track():
+            return "ok"
+        case NotFound():
+            return "not_found"
+        case Unreadable():
+            return "unreadable"
+        case Refused(trouble=trouble):
+            return trouble.value

@@ -1,0 +1,197 @@
+"""What ``notifier status`` and ``/api/status`` say, put together from the state file and the watchlist."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from notifier.clock import to_rfc3339
+from notifier.config import Config
+from notifier.document import Scalar
+from notifier.gate import GateState
+from notifier.settings import Unresolved
+from notifier.store import AttemptRow, Backlog, DeliveryRow, Store, StoredGate, TrackRow
+from notifier.track import Status
+
+
+@dataclass(frozen=True, slots=True)
+class TrackStatus:
+    """A track as people see it."""
+
+    audio_id: str
+    name: str
+    status: str
+    is_final: bool
+    is_watched: bool
+    first_seen: datetime | None
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """A target as people see it; the type is None when the watchlist no longer has it."""
+
+    name: str
+    type: str | None
+    state: GateState
+    reason: str | None
+    until: datetime | None
+    backlog: Backlog
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything that ``status`` shows."""
+
+    is_running: bool
+    config_file: str
+    config_error: str | None
+    tracks: tuple[TrackStatus, ...]
+    targets: tuple[TargetStatus, ...]
+
+    @property
+    def totals(self) -> Backlog:
+        """Return the outbox over all targets."""
+        backlogs = [target.backlog for target in self.targets]
+        return Backlog(
+            sum(backlog.pending for backlog in backlogs),
+            sum(backlog.dead for backlog in backlogs),
+            sum(backlog.delivered for backlog in backlogs),
+        )
+
+
+async def overview(
+    store: Store | None,
+    config: Config | None,
+    *,
+    config_file: str,
+    config_error: str | None,
+    is_running: bool,
+    now: datetime,
+) -> Overview:
+    """Put the overview together; no store stands for a state file that does not exist yet."""
+    tracks = await store.tracks() if store is not None else []
+    gates = await store.gates() if store is not None else {}
+    backlogs = await store.backlogs() if store is not None else {}
+    return Overview(
+        is_running,
+        config_file,
+        config_error,
+        tuple(_tracks(tracks, config)),
+        tuple(_targets(gates, backlogs, config, now)),
+    )
+
+
+def _tracks(rows: list[TrackRow], config: Config | None) -> list[TrackStatus]:
+    labels = {} if config is None else {watch.audio_id: _label(watch.name) for watch in config.watch}
+    seen = [
+        TrackStatus(
+            row.audio_id,
+            labels.get(row.audio_id) or row.name or row.audio_id,
+            row.sighting.status,
+            row.sighting.is_final,
+            row.audio_id in labels if config is not None else row.unwatched_since is None,
+            row.sighting.first_seen,
+            row.changed_at,
+        )
+        for row in rows
+    ]
+    known = {row.audio_id for row in rows}
+    unseen = [
+        TrackStatus(audio_id, label or audio_id, Status.UNKNOWN, False, True, None, None)
+        for audio_id, label in labels.items()
+        if audio_id not in known and not isinstance(audio_id, Unresolved)
+    ]
+    return [*unseen, *seen]
+
+
+def _label(name: str | None) -> str | None:
+    return None if isinstance(name, Scalar) else name
+
+
+def _targets(
+    gates: Mapping[str, StoredGate], backlogs: Mapping[str, Backlog], config: Config | None, now: datetime
+) -> list[TargetStatus]:
+    configured = {} if config is None else config.targets
+    stored = [name for name in {**gates, **backlogs} if not name.startswith(":")]
+    found = []
+    for name in dict.fromkeys([*configured, *sorted(stored)]):
+        gate, backlog = gates.get(name), backlogs.get(name, Backlog())
+        if name not in configured and backlog == Backlog():
+            continue
+        state, until = GateState.OPEN, None
+        if gate is not None and gate.state is not GateState.OPEN:
+            until = now + gate.remaining(now) if gate.until is not None else None
+            state = gate.state
+        type_name = configured[name].type_name if name in configured else None
+        reason = gate.reason if gate is not None and state is not GateState.OPEN else None
+        if type_name is None and config is not None and backlog.pending:
+            reason = "not on the watchlist: its deliveries wait for its return"
+        found.append(TargetStatus(name, type_name, state, reason, until, backlog))
+    return found
+
+
+def _moment(moment: datetime | None) -> str | None:
+    return None if moment is None else to_rfc3339(moment)
+
+
+def overview_json(overview: Overview) -> dict[str, Any]:
+    """Return the shape that ``status --json`` and ``/api/status`` promise."""
+    return {
+        "running": overview.is_running,
+        "config": {
+            "file": overview.config_file,
+            "valid": overview.config_error is None,
+            "error": overview.config_error,
+        },
+        "tracks": [
+            {
+                "audio_id": track.audio_id,
+                "name": track.name,
+                "status": track.status,
+                "final": track.is_final,
+                "watched": track.is_watched,
+                "first_seen": _moment(track.first_seen),
+                "changed_at": _moment(track.changed_at),
+            }
+            for track in overview.tracks
+        ],
+        "targets": [
+            {
+                "name": target.name,
+                "type": target.type,
+                "state": target.state.value,
+                "reason": target.reason,
+                **_counts(target.backlog),
+            }
+            for target in overview.targets
+        ],
+        "deliveries": _counts(overview.totals),
+    }
+
+
+def _counts(backlog: Backlog) -> dict[str, int]:
+    return {"pending": backlog.pending, "dead": backlog.dead, "delivered": backlog.delivered}
+
+
+def delivery_json(row: DeliveryRow) -> dict[str, Any]:
+    """Return the shape of one delivery in ``deliveries --json``."""
+    return {
+        "id": row.id,
+        "event_id": row.event_id,
+        "type": row.type,
+        "audio_id": row.audio_id,
+        "name": row.name,
+        "target": row.target,
+        "state": row.state.value,
+        "attempt_count": row.attempt_count,
+        "created_at": _moment(row.created_at),
+        "next_attempt_at": _moment(row.next_attempt_at),
+        "last_status": row.last_status,
+        "last_error": row.last_error,
+    }
+
+
+def attempt_json(row: AttemptRow) -> dict[str, Any]:
+    """Return the shape of one attempt in ``deliveries show --json``."""
+    return {"at": _moment(row.at), "status": row.status, "answer": row.answer, "outcome": row.outcome}

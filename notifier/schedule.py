@@ -1,0 +1,164 @@
+"""The schedule: one APScheduler job for each unfinished watch. The only place that knows APScheduler.
+
+A job is added once and its trigger decides each next time; nothing is re-added or modified after a run. The
+scheduler counts on the monotonic clock, so that a jump of the wall clock neither stops nor hastens it.
+Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
+"""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Protocol
+
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
+
+from notifier import cadence
+from notifier.poller import Watched
+
+_HEARTBEAT = 1.0
+
+
+class Turn(Protocol):
+    """What is called when a watch is due."""
+
+    async def __call__(self, watch: Watched, *, lateness: float) -> None:
+        """Take a turn that comes `lateness` seconds after its due time."""
+        ...
+
+
+class _MonotonicZone(tzinfo):
+    """A time zone whose clock is the monotonic one.
+
+    NB: ``datetime.now(zone)`` asks the zone to turn the wall clock's UTC into its own time. This one looks at
+    the monotonic clock instead, which makes every "now" of the scheduler monotonic. Its moments mean nothing
+    outside the scheduler.
+    """
+
+    _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+    def utcoffset(self, _moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def dst(self, _moment: datetime | None) -> timedelta:
+        return timedelta(0)
+
+    def tzname(self, _moment: datetime | None) -> str:
+        return "monotonic"
+
+    def fromutc(self, _moment: datetime) -> datetime:
+        return self.at(time.monotonic())
+
+    def at(self, seconds: float) -> datetime:
+        """Return the moment at a reading of the monotonic clock."""
+        return (self._EPOCH + timedelta(seconds=seconds)).replace(tzinfo=self)
+
+    def seconds(self, moment: datetime) -> float:
+        """Return the reading of the monotonic clock at a moment."""
+        return (moment.replace(tzinfo=UTC) - self._EPOCH).total_seconds()
+
+
+_ZONE = _MonotonicZone()
+
+
+class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+    """Asks the cadence when a watch is due; lives as long as its job."""
+
+    __slots__ = ("_schedule", "_watch", "due", "first")
+
+    def __init__(self, schedule: "Schedule", watch: Watched, first: float) -> None:
+        self._schedule = schedule
+        self._watch = watch
+        self.first = first
+        self.due = first
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        if previous_fire_time is None:
+            return _ZONE.at(self.first)
+        self.due = _ZONE.seconds(previous_fire_time)
+        return _ZONE.at(
+            cadence.next_read(
+                self.due,
+                now=_ZONE.seconds(now),
+                interval=self._watch.interval.total_seconds(),
+                unfinished=len(self._schedule),
+                spacing=self._schedule.spacing,
+            )
+        )
+
+
+class _Pulse(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+    """Fires every second. NB: APScheduler's own triggers would misread the moments of our zone."""
+
+    __slots__ = ()
+
+    def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
+        return _ZONE.at(_ZONE.seconds(now) + _HEARTBEAT)
+
+
+class Schedule:
+    """Calls `turn` for each watch when it is due, with how many seconds late that is."""
+
+    def __init__(self, turn: Turn, *, spacing: timedelta) -> None:
+        self._turn = turn
+        self.spacing = spacing.total_seconds()
+        self._triggers: dict[str, _Trigger] = {}
+        self._scheduler = AsyncIOScheduler(
+            timezone=_ZONE,
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
+        )
+        self.last_beat = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._triggers)
+
+    def __contains__(self, audio_id: str) -> bool:
+        return audio_id in self._triggers
+
+    def start(self) -> None:
+        """Start calling. Must be called inside the event loop."""
+        self._scheduler.start()
+        self._scheduler.add_job(self._beat, _Pulse(), id=":heartbeat")
+
+    def stop(self) -> None:
+        """Stop calling, and cancel the turns that are under way."""
+        self._scheduler.shutdown(wait=False)
+
+    async def _beat(self) -> None:
+        self.last_beat = time.monotonic()
+
+    def add(self, watches: Iterable[Watched]) -> None:
+        """Add watches, their first reads spread out. A watch that is scheduled already is left alone."""
+        new = [watch for watch in watches if watch.audio_id not in self._triggers]
+        interval = min((watch.interval.total_seconds() for watch in new), default=0.0)
+        start = time.monotonic()
+        offsets = cadence.first_reads(len(new), interval=interval, spacing=self.spacing)
+        for watch, offset in zip(new, offsets, strict=True):
+            trigger = _Trigger(self, watch, start + offset)
+            self._triggers[watch.audio_id] = trigger
+            self._scheduler.add_job(self._run, trigger, args=(watch, trigger), id=watch.audio_id)
+
+    def remove(self, audio_id: str) -> None:
+        """Remove a watch; a turn that is under way ends by itself. No error when there is none."""
+        if self._triggers.pop(audio_id, None) is not None:
+            self._remove_job(audio_id)
+
+    def _remove_job(self, audio_id: str) -> None:
+        try:
+            self._scheduler.remove_job(audio_id)
+        except JobLookupError:
+            return
+
+    def quicken(self, watch: Watched) -> None:
+        """Let a shorter interval count from now on instead of after the next read."""
+        trigger = self._triggers.get(watch.audio_id)
+        if trigger is None:
+            return
+        soon = max(time.monotonic(), trigger.due + watch.interval.total_seconds())
+        self._scheduler.modify_job(watch.audio_id, next_run_time=_ZONE.at(soon))
+
+    async def _run(self, watch: Watched, trigger: _Trigger) -> None:
+        await self._turn(watch, lateness=time.monotonic() - trigger.due)
+        if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
+            self.remove(watch.audio_id)

@@ -1,0 +1,186 @@
+"""The state file: tracks, events, the outbox, gates and problems. Each public coroutine is one transaction.
+
+Nothing else in the program knows SQL. A coroutine returns after its transaction is on the disk; when it
+raises StorageError, nothing of the transaction happened.
+"""
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+from notifier.delivery import Delivery
+from notifier.event import Alert, Event, Problem
+from notifier.store import outbox, reading
+from notifier.store.database import (
+    InUseError,
+    RunLock,
+    StorageError,
+    is_running,
+    open_database,
+    open_for_reading,
+)
+from notifier.store.engine import Engine
+from notifier.store.rows import AttemptRow, Backlog, DeliveryRow, Owed, Settlement, StoredGate, TrackRow
+from notifier.track import Track
+from notifier.transition import Sighting
+
+T = TypeVar("T")
+
+
+class Store:
+    """An open state file. Use it as an async context manager, or `open` and `close` it."""
+
+    def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
+        self.path = path
+        self.trouble: str | None = None
+        """Why the last transaction failed, or None while they succeed."""
+        self._engine = Engine(
+            path, open_for_reading if is_read_only else open_database, is_read_only=is_read_only
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def open(self) -> None:
+        """Open the file; to write, make it or bring it up to date first. Raises StorageError."""
+        await self._engine.open()
+
+    async def close(self) -> None:
+        """Finish what is under way and close the file."""
+        await self._engine.close()
+
+    async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            result = await self._engine.run(work)
+        except StorageError as error:
+            self.trouble = str(error)
+            raise
+        self.trouble = None
+        return result
+
+    async def record(
+        self, audio_id: str, sighting: Sighting, track: Track | None, owed: Iterable[Owed], *, now: datetime
+    ) -> None:
+        """Remember a changed track together with the deliveries that its events are owed."""
+        await self._run(
+            lambda connection: outbox.record(connection, audio_id, sighting, track, owed=owed, now=now)
+        )
+
+    async def report(self, alert: Alert, targets: tuple[str, ...], *, now: datetime) -> Event | None:
+        """Note that a problem has begun or is over and owe the alert; None when that was known already."""
+        return await self._run(lambda connection: outbox.report(connection, alert, targets, now))
+
+    async def due(self, target: str, *, limit: int, under_way: Collection[int] = ()) -> list[Delivery]:
+        """Return the oldest pending deliveries of a target that are not under way, in the order of events."""
+        return await self._run(lambda connection: outbox.due(connection, target, limit, under_way))
+
+    async def settle(self, settlement: Settlement) -> list[int]:
+        """Write down an attempt and what follows from it; return the deliveries that are dead letters now."""
+        return await self._run(partial(outbox.settle, settlement=settlement))
+
+    async def expire(self, target: str, *, counted_before: datetime, at: datetime, why: str) -> list[int]:
+        """Give up the pending deliveries of a target whose time counts from before a moment."""
+        return await self._run(lambda connection: outbox.expire(connection, target, counted_before, at, why))
+
+    async def save_gate(self, gate: StoredGate) -> None:
+        """Remember how a gate stands."""
+        await self._run(partial(outbox.save_gate, gate=gate))
+
+    async def reopen(self, target: str, *, now: datetime, fingerprint: str | None = None) -> bool:
+        """Un-pause a target; the time it was paused does not count. False when it was not paused."""
+        return await self._run(lambda connection: outbox.reopen(connection, target, now, fingerprint))
+
+    async def replay(self, ids: Sequence[int], *, now: datetime) -> list[int]:
+        """Make deliveries pending again, with all their time before them; return those that could be."""
+        return await self._run(lambda connection: outbox.replay(connection, ids, now))
+
+    async def drop(self, ids: Sequence[int]) -> list[int]:
+        """Delete deliveries for good; return those that existed."""
+        return await self._run(lambda connection: outbox.drop(connection, ids))
+
+    async def mark_watched(self, watched: Collection[str], *, now: datetime) -> None:
+        """Note which tracks the watchlist names now and since when it does not name the others."""
+        await self._run(lambda connection: outbox.mark_watched(connection, watched, now))
+
+    async def forget(self, *, unwatched_before: datetime) -> int:
+        """Delete what is off the watchlist since before a moment and settled; return how many rows went."""
+        return await self._run(lambda connection: outbox.forget(connection, unwatched_before))
+
+    async def sightings(self) -> dict[str, Sighting]:
+        """Return what is remembered of every track, by audio_id."""
+        return await self._run(reading.sightings)
+
+    async def as_returned(self, audio_id: str) -> str | None:
+        """Return the JSON of a track as it was last written down."""
+        return await self._run(lambda connection: reading.as_returned(connection, audio_id))
+
+    async def tracks(self) -> list[TrackRow]:
+        """Return every track, as ``status`` shows it."""
+        return await self._run(reading.tracks)
+
+    async def gates(self) -> dict[str, StoredGate]:
+        """Return every gate by its name."""
+        return await self._run(reading.gates)
+
+    async def problems(self) -> set[tuple[Problem, str]]:
+        """Return the problems that alerts were told of and that are not over, with their subjects."""
+        return await self._run(reading.problems)
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        """Return how the outbox stands, by target."""
+        return await self._run(reading.backlogs)
+
+    async def deliveries(
+        self, *, target: str | None = None, state: str | None = None, ids: Sequence[int] | None = None
+    ) -> list[DeliveryRow]:
+        """Return deliveries in the order of their events, filtered."""
+        return await self._run(partial(reading.deliveries, target=target, state=state, ids=ids))
+
+    async def attempts(self, delivery: int) -> list[AttemptRow]:
+        """Return the attempts of a delivery, oldest first."""
+        return await self._run(lambda connection: reading.attempts(connection, delivery))
+
+    async def ids_in_state(self, state: str, *, target: str | None = None) -> list[int]:
+        """Return the deliveries in a state, of one target or of all."""
+        return await self._run(lambda connection: list(reading.ids_in_state(connection, state, target)))
+
+    async def data_version(self) -> int:
+        """Return a number that changes when another process has changed the state file."""
+        return await self._run(reading.data_version)
+
+    async def salt(self) -> str:
+        """Return the state file's own random text for fingerprints, the same one for ever."""
+
+        def work(connection: sqlite3.Connection) -> str:
+            connection.execute(
+                "INSERT INTO fact (name, value) VALUES ('salt', ?) ON CONFLICT (name) DO NOTHING",
+                (secrets.token_hex(16),),
+            )
+            (value,) = connection.execute("SELECT value FROM fact WHERE name = 'salt'").fetchone()
+            return str(value)
+
+        return await self._run(work)
+
+
+__all__ = [
+    "AttemptRow",
+    "Backlog",
+    "DeliveryRow",
+    "InUseError",
+    "Owed",
+    "RunLock",
+    "Settlement",
+    "StorageError",
+    "Store",
+    "StoredGate",
+    "TrackRow",
+    "is_running",
+]

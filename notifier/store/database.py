@@ -1,0 +1,187 @@
+"""The state file as a file: opening, its version, its lock, and what is wrong when that fails.
+
+Source of the pragmas: https://www.sqlite.org/wal.html, https://www.sqlite.org/pragma.html#pragma_synchronous
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+_APPLICATION_ID = 0x50585631  # "PXV1"
+_BUSY_TIMEOUT_MS = 30_000
+
+STEPS: Sequence[str] = (files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"),)
+"""What takes a state file from each version to the next; version N has the first N steps behind it."""
+
+
+class StorageError(Exception):
+    """The state file cannot be read or written; the message says which and why."""
+
+
+class InUseError(Exception):
+    """Another daemon holds the state file."""
+
+
+def open_database(path: Path, *, steps: Sequence[str] = STEPS) -> sqlite3.Connection:
+    """Open the state file for writing, make it or bring it to this version first. Raises StorageError."""
+    with _explained(path):
+        _create_private(path)
+        connection = sqlite3.connect(path, isolation_level=None, timeout=_BUSY_TIMEOUT_MS / 1000)
+        try:
+            _check_identity(connection, path, steps)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            _check_integrity(connection, path)
+            _migrate(connection, steps)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open the state file without changing anything on the disk. Raises StorageError."""
+    has_log = path.with_name(f"{path.name}-wal").exists()
+    # NB: without a write-ahead log nobody writes; SQLite would create one even to read, so forbid that.
+    mode = "mode=ro" if has_log else "mode=ro&immutable=1"
+    with _explained(path):
+        connection = sqlite3.connect(
+            f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None, timeout=5
+        )
+        try:
+            _check_identity(connection, path, STEPS)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _create_private(path: Path) -> None:
+    """Make the directory and the file for their owner's eyes only; leave existing ones as they are."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != _APPLICATION_ID and (tables or version):
+        raise StorageError(f"{path} is a database of another program")
+    if version > len(steps):
+        raise StorageError(
+            f"{path} was written by a newer version (schema {version}, this one knows {len(steps)}): "
+            "upgrade pixverse-notifier or restore a backup"
+        )
+
+
+def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise StorageError(f"{path} is corrupt ({verdict}): restore a backup or move the file away")
+
+
+def _migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
+    """Take every missing step in one transaction: the file is at the old version or at the new one."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for step in steps[version:]:
+            for statement in _statements(step):
+                connection.execute(statement)
+        if version < len(steps):
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script; ``executescript`` would commit the transaction that a migration needs."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageError(explain(error, path)) from error
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def explain(error: sqlite3.Error, path: Path) -> str:
+    """Say what an error of SQLite means for the person who has to mend it."""
+    text = str(error)
+    if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
+        return f"{path} is corrupt ({text}): restore a backup or move the file away"
+    if "disk is full" in text:
+        return f"{path} cannot be written: the disk is full"
+    if "readonly" in text:
+        return f"{path} cannot be written: it is read-only for this user"
+    return f"{path} cannot be used: {text}"
+
+
+class RunLock:
+    """Holds the state file for one daemon until the process ends, however it ends."""
+
+    def __init__(self, state_file: Path) -> None:
+        self._path = _lock_path(state_file)
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock. Raises InUseError when another process has it, StorageError when it cannot exist."""
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"{self._path} cannot be written: {error.strerror or error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+                raise InUseError(f"another notifier is running on {self._path.with_suffix('')}") from None
+            raise StorageError(f"{self._path} cannot be locked: {error.strerror}") from error
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Give the lock back. Safe to call twice."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _lock_path(state_file: Path) -> Path:
+    return state_file.with_name(f"{state_file.name}.lock")
+
+
+def is_running(state_file: Path) -> bool:
+    """Say whether a daemon holds the state file, leaving no trace."""
+    try:
+        descriptor = os.open(_lock_path(state_file), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,264 @@
+"""The transactions of the outbox, each a function of a connection that is inside one."""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from notifier.clock import from_rfc3339, to_rfc3339
+from notifier.delivery import Delivery, DeliveryState
+from notifier.event import Alert, Event, alert_event, data_json, from_stored
+from notifier.gate import GateState
+from notifier.store.rows import Owed, Settlement, StoredGate, stored
+from notifier.track import Track, compact_json
+from notifier.transition import Sighting
+
+
+def record(
+    connection: sqlite3.Connection,
+    audio_id: str,
+    sighting: Sighting,
+    track: Track | None,
+    *,
+    owed: Iterable[Owed],
+    now: datetime,
+) -> None:
+    """Remember a changed track together with the deliveries that its events are owed."""
+    connection.execute(
+        "INSERT INTO track"
+        " (audio_id, name, status, is_final, first_seen, changed_at, stalled_at, as_returned)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (audio_id) DO UPDATE SET name = excluded.name,"
+        " status = excluded.status, is_final = excluded.is_final, changed_at = excluded.changed_at,"
+        " stalled_at = excluded.stalled_at, as_returned = coalesce(excluded.as_returned, as_returned),"
+        " unwatched_since = NULL",
+        (
+            audio_id,
+            _storable(sighting.name),
+            _storable(sighting.status),
+            sighting.is_final,
+            to_rfc3339(sighting.first_seen),
+            to_rfc3339(now),
+            stored(sighting.stalled_at),
+            compact_json(track.fields) if track is not None else None,
+        ),
+    )
+    for each in owed:
+        owe(connection, each, now)
+
+
+def _storable(text: str | None) -> str | None:
+    """Return text that SQLite can encode: lone surrogates become U+FFFD."""
+    return None if text is None else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def owe(connection: sqlite3.Connection, owed: Owed, now: datetime) -> None:
+    """Put an event into the outbox, pending for each of its targets. Doing it again changes nothing."""
+    event = owed.event
+    connection.execute(
+        "INSERT INTO event (id, type, audio_id, name, detected_at, data) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO NOTHING",
+        (
+            event.id,
+            event.type.value,
+            event.audio_id,
+            _storable(event.name),
+            to_rfc3339(event.detected_at),
+            data_json(event),
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO delivery (event_id, target, created_at, counts_from) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (event_id, target) DO NOTHING",
+        [(event.id, target, to_rfc3339(now), to_rfc3339(event.detected_at)) for target in owed.targets],
+    )
+
+
+def report(
+    connection: sqlite3.Connection, alert: Alert, targets: tuple[str, ...], now: datetime
+) -> Event | None:
+    """Note that a problem has begun or is over and owe the alert; None when that was known already."""
+    key = (alert.problem.value, alert.subject)
+    if alert.is_resolved:
+        changed = connection.execute("DELETE FROM problem WHERE problem = ? AND subject = ?", key).rowcount
+    else:
+        changed = connection.execute(
+            "INSERT INTO problem (problem, subject, summary, since) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (problem, subject) DO NOTHING",
+            (*key, _storable(alert.summary), to_rfc3339(now)),
+        ).rowcount
+    if not changed:
+        return None
+    event = alert_event(alert, now)
+    if targets:
+        owe(connection, Owed(event, targets), now)
+    return event
+
+
+def due(
+    connection: sqlite3.Connection, target: str, limit: int, under_way: Collection[int]
+) -> list[Delivery]:
+    """Return the oldest pending deliveries of a target that are not under way, in the order of events."""
+    rows = connection.execute(
+        "SELECT delivery.id, attempt_count, counts_from, event.id, type, detected_at, data"
+        " FROM delivery JOIN event ON event.id = event_id"
+        " WHERE target = ? AND state = 'pending' ORDER BY delivery.id LIMIT ?",
+        (target, limit + len(under_way)),
+    )
+    waiting = [
+        Delivery(row[0], from_stored(row[3], row[4], row[5], row[6]), row[1], from_rfc3339(row[2]))
+        for row in rows
+        if row[0] not in under_way
+    ]
+    return waiting[:limit]
+
+
+def settle(connection: sqlite3.Connection, settlement: Settlement) -> list[int]:
+    """Write down an attempt and what follows from it; return the deliveries that are dead letters now."""
+    at, is_settled = to_rfc3339(settlement.at), settlement.state is not DeliveryState.PENDING
+    is_delivered = settlement.state is DeliveryState.DELIVERED
+    for delivery in settlement.deliveries:
+        changed = connection.execute(
+            "UPDATE delivery SET attempt_count = attempt_count + 1, state = ?, settled_at = ?,"
+            " last_status = ?, last_error = ? WHERE id = ? AND state = 'pending'",
+            (
+                settlement.state.value,
+                at if is_settled else None,
+                settlement.status,
+                None if is_delivered else settlement.answer,
+                delivery,
+            ),
+        ).rowcount
+        if changed:  # NB: a person may have dropped it while the attempt was under way
+            connection.execute(
+                "INSERT INTO attempt (delivery_id, at, status, answer, outcome) VALUES (?, ?, ?, ?, ?)",
+                (delivery, at, settlement.status, settlement.answer, settlement.outcome),
+            )
+    save_gate(connection, settlement.gate)
+    dead = list(settlement.deliveries) if settlement.state is DeliveryState.DEAD else []
+    if settlement.expires is not None:
+        dead += expire(connection, settlement.target, settlement.expires, settlement.at, settlement.answer)
+    return dead
+
+
+def expire(
+    connection: sqlite3.Connection, target: str, counted_before: datetime, at: datetime, why: str
+) -> list[int]:
+    """Give up the pending deliveries of a target whose time counts from before a moment."""
+    rows = connection.execute(
+        "UPDATE delivery SET state = 'dead', settled_at = ?, last_error = coalesce(last_error, ?)"
+        " WHERE target = ? AND state = 'pending' AND counts_from <= ? RETURNING id",
+        (to_rfc3339(at), why, target, to_rfc3339(counted_before)),
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
+def save_gate(connection: sqlite3.Connection, gate: StoredGate) -> None:
+    """Remember how a gate stands; writes nothing when an open gate stays open."""
+    connection.execute(
+        "INSERT INTO gate (name, state, reason, since, until, was_told, failures, fingerprint)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state,"
+        " reason = excluded.reason, since = excluded.since, until = excluded.until,"
+        " was_told = excluded.was_told, failures = excluded.failures,"
+        " fingerprint = coalesce(excluded.fingerprint, fingerprint)"
+        " WHERE NOT (state = 'open' AND excluded.state = 'open' "
+        " AND (excluded.fingerprint IS NULL OR fingerprint IS excluded.fingerprint))",
+        (
+            gate.name,
+            gate.state.value,
+            gate.reason,
+            to_rfc3339(gate.since),
+            stored(gate.until),
+            gate.was_told,
+            gate.failures,
+            gate.fingerprint,
+        ),
+    )
+
+
+def reopen(connection: sqlite3.Connection, target: str, now: datetime, fingerprint: str | None) -> bool:
+    """Un-pause a target; the time it was paused does not count. False when it was not paused."""
+    row = connection.execute("SELECT state, since FROM gate WHERE name = ?", (target,)).fetchone()
+    was_paused = row is not None and row[0] == GateState.PAUSED
+    if was_paused:
+        _spare(connection, target, max(now - from_rfc3339(row[1]), timedelta(0)))
+    save_gate(connection, StoredGate(target, GateState.OPEN, None, now, fingerprint=fingerprint))
+    return was_paused
+
+
+def _spare(connection: sqlite3.Connection, target: str, length: timedelta) -> None:
+    rows = connection.execute(
+        "SELECT id, counts_from FROM delivery WHERE target = ? AND state = 'pending'", (target,)
+    ).fetchall()
+    connection.executemany(
+        "UPDATE delivery SET counts_from = ? WHERE id = ?",
+        [(to_rfc3339(from_rfc3339(counts_from) + length), row_id) for row_id, counts_from in rows],
+    )
+
+
+def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> list[int]:
+    """Make deliveries pending again, with all their time before them; return those that exist undelivered.
+
+    A wait that was only our own back-off ends, so that the attempt comes at once; one that the other side
+    named does not.
+    """
+    replayed = []
+    for delivery in ids:
+        row = connection.execute(
+            "UPDATE delivery SET state = 'pending', counts_from = ?, settled_at = NULL"
+            " WHERE id = ? AND state <> 'delivered' RETURNING target",
+            (to_rfc3339(now), delivery),
+        ).fetchone()
+        if row is None:
+            continue
+        replayed.append(delivery)
+        connection.execute(
+            "UPDATE gate SET state = 'open', until = NULL, failures = 0, since = ?"
+            " WHERE name = ? AND state = 'waiting' AND was_told = 0",
+            (to_rfc3339(now), row[0]),
+        )
+    return replayed
+
+
+def drop(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
+    """Delete deliveries for good; return those that existed."""
+    return [
+        delivery
+        for delivery in ids
+        if connection.execute("DELETE FROM delivery WHERE id = ?", (delivery,)).rowcount
+    ]
+
+
+def mark_watched(connection: sqlite3.Connection, watched: Collection[str], now: datetime) -> None:
+    """Note which tracks the watchlist names now and since when it does not name the others."""
+    rows = connection.execute("SELECT audio_id, unwatched_since FROM track").fetchall()
+    returned = [(audio_id,) for audio_id, since in rows if since is not None and audio_id in watched]
+    removed = [
+        (to_rfc3339(now), audio_id) for audio_id, since in rows if since is None and audio_id not in watched
+    ]
+    connection.executemany("UPDATE track SET unwatched_since = NULL WHERE audio_id = ?", returned)
+    connection.executemany("UPDATE track SET unwatched_since = ? WHERE audio_id = ?", removed)
+    connection.executemany(
+        "DELETE FROM problem WHERE subject = ? AND problem IN"
+        " ('track_missing', 'track_stalled', 'track_unreadable')",
+        [(audio_id,) for _, audio_id in removed],
+    )
+
+
+def forget(connection: sqlite3.Connection, unwatched_before: datetime) -> int:
+    """Delete tracks off the watchlist since before a moment, with what was sent; pending ones stay.
+
+    Alerts of no track are deleted when they are as old. Returns how many rows went.
+    """
+    moment = to_rfc3339(unwatched_before)
+    events = connection.execute(
+        "DELETE FROM event WHERE detected_at <= ? AND (audio_id IS NULL OR audio_id NOT IN"
+        " (SELECT audio_id FROM track WHERE unwatched_since IS NULL OR unwatched_since > ?))"
+        " AND NOT EXISTS"
+        " (SELECT 1 FROM delivery WHERE delivery.event_id = event.id AND state = 'pending')",
+        (moment, moment),
+    ).rowcount
+    tracks = connection.execute(
+        "DELETE FROM track WHERE unwatched_since <= ? AND NOT EXISTS"
+        " (SELECT 1 FROM event WHERE event.audio_id = track.audio_id)",
+        (moment,),
+    ).rowcount
+    return events + tracks

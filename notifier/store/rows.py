@@ -1,0 +1,110 @@
+"""What the store hands out and takes in, as values."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from notifier.clock import to_rfc3339
+from notifier.delivery import DeliveryState
+from notifier.event import Event
+from notifier.gate import GateState
+from notifier.transition import Sighting
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An event and the targets that are to be told of it."""
+
+    event: Event
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGate:
+    """How a gate stood when it last changed."""
+
+    name: str
+    state: GateState
+    reason: str | None
+    since: datetime
+    until: datetime | None = None
+    was_told: bool = False
+    failures: int = 0
+    fingerprint: str | None = None
+
+    def remaining(self, now: datetime) -> timedelta:
+        """Return how much of the wait is left, never more than there was: the clock may have jumped."""
+        if self.until is None:
+            return timedelta(0)
+        return min(max(self.until - now, timedelta(0)), self.until - self.since)
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What an attempt came to, for all deliveries that its request carried.
+
+    When the failure was the target's, deliveries whose time counts from before `expires` are given up.
+    """
+
+    target: str
+    deliveries: tuple[int, ...]
+    at: datetime
+    status: int | None
+    answer: str
+    outcome: str
+    state: DeliveryState
+    gate: StoredGate
+    expires: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRow:
+    """A track as ``status`` shows it."""
+
+    audio_id: str
+    name: str | None
+    sighting: Sighting
+    changed_at: datetime
+    unwatched_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """A delivery as ``deliveries`` shows it."""
+
+    id: int
+    event_id: str
+    type: str
+    audio_id: str | None
+    name: str
+    target: str
+    state: DeliveryState
+    attempt_count: int
+    created_at: datetime
+    next_attempt_at: datetime | None
+    last_status: int | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRow:
+    """An attempt as ``deliveries show`` shows it."""
+
+    at: datetime
+    status: int | None
+    answer: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many deliveries of a target are in each state, and since when the oldest pending one waits."""
+
+    pending: int = 0
+    dead: int = 0
+    delivered: int = 0
+    oldest_pending: datetime | None = None
+
+
+def stored(moment: datetime | None) -> str | None:
+    """Write a moment as the state file keeps it."""
+    return None if moment is None else to_rfc3339(moment)

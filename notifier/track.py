@@ -1,0 +1,185 @@
+"""A track as useapi.net returns it, read leniently: only its status matters enough to insist on.
+
+Owns the meaning of the API's status fields. Knows nothing of HTTP, of events or of what was seen before.
+Source: https://useapi.net/docs/api-pixverse-v2/get-pixverse-music-audio_id
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from notifier.clock import from_rfc3339
+from notifier.text import one_line, shorten
+
+_LONGEST_STATUS = 64
+_STATUS_FIELDS = ("audio_status_final", "audio_status_name", "audio_status")
+
+
+class Status(StrEnum):
+    """The states of a track that this program names itself; the API may send others."""
+
+    UNKNOWN = "UNKNOWN"
+    QUEUED = "QUEUED"
+    GENERATING = "GENERATING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    MISSING = "MISSING"
+
+
+_BY_NUMBER = {1: Status.COMPLETED, 5: Status.QUEUED, 8: Status.FAILED, 10: Status.GENERATING}
+_KNOWN_NAMES = frozenset(_BY_NUMBER.values())
+_FINAL_NAMES = frozenset({Status.COMPLETED, Status.FAILED})
+
+
+class NotATrackError(ValueError):
+    """The API answered 200 with something in which no status can be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One track at one moment. Every other field is optional, mistyped ones count as absent."""
+
+    status: str
+    is_final: bool
+    fields: Mapping[str, Any]
+
+    @property
+    def is_completed(self) -> bool:
+        """Whether the audio is ready."""
+        return self.is_final and self.status == Status.COMPLETED
+
+    @property
+    def has_known_status(self) -> bool:
+        """Whether the status is one of the four that the vendor documents."""
+        return self.status in _KNOWN_NAMES
+
+    @property
+    def name(self) -> str | None:
+        """The vendor's file name of the track."""
+        return self.text("name")
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When the request was made."""
+        return self._moment("created_at")
+
+    @property
+    def updated_at(self) -> datetime | None:
+        """When the track last changed; for a final one, when it ended."""
+        return self._moment("updated_at")
+
+    def text(self, field: str) -> str | None:
+        """Return a field that holds text which is not blank, else None."""
+        value = self.fields.get(field)
+        return value if isinstance(value, str) and value.strip() else None
+
+    def number(self, field: str) -> float | None:
+        """Return a field that holds a finite number of at least 0, else None."""
+        value = self.fields.get(field)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        try:
+            number = float(value)
+        except OverflowError:
+            return None
+        return number if math.isfinite(number) and number >= 0 else None
+
+    def _moment(self, field: str) -> datetime | None:
+        text = self.text(field)
+        try:
+            return from_rfc3339(text) if text else None
+        except ValueError:
+            return None
+
+
+def parse(answer: object) -> Track:
+    """Read a decoded JSON answer as a track.
+
+    Raises NotATrackError when it is not an object or holds none of the three status fields.
+    """
+    if not isinstance(answer, dict):
+        raise NotATrackError(f"expected a track, got {_kind(answer)}")
+    if not any(answer.get(field) is not None for field in _STATUS_FIELDS):
+        raise NotATrackError("the answer holds no status")
+    status, is_final = _read_status(answer)
+    return Track(status, is_final, answer)
+
+
+def _read_status(answer: Mapping[str, Any]) -> tuple[str, bool]:
+    """Read name and finality: the final flag decides when present, else the name, else the number."""
+    name, number = answer.get("audio_status_name"), answer.get("audio_status")
+    by_number = _BY_NUMBER.get(number) if type(number) is int else None
+    known = by_number or (f"{Status.UNKNOWN}({number})" if type(number) is int else Status.UNKNOWN)
+    status = _spelt(name) if isinstance(name, str) and name.strip() else known
+    match answer.get("audio_status_final"):
+        case bool(is_final):
+            return status, is_final
+        case None if name is None:
+            return status, by_number in _FINAL_NAMES
+        case None:
+            return status, isinstance(name, str) and status in _FINAL_NAMES
+        case _:
+            return status, False
+
+
+def _spelt(name: str) -> str:
+    plain = shorten(one_line(name), _LONGEST_STATUS)
+    return plain.upper() if plain.upper() in _KNOWN_NAMES else plain or Status.UNKNOWN
+
+
+def _kind(answer: object) -> str:
+    match answer:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case _:
+            return "a number"
+
+
+def compact_json(value: object) -> str:
+    """Write JSON that every parser accepts: no NaN, no lone surrogate, however deep the value.
+
+    A value nested deeper than this interpreter can write keeps its plain members, the others become null.
+    """
+    try:
+        text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except RecursionError:
+        text = compact_json(_flat(value))
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case dict():
+            return {str(key): _finite(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_finite(member) for member in value]
+        case _:
+            return value
+
+
+def _flat(value: object) -> object:
+    """Drop what lies deeper than the members of the members of an object."""
+    if not isinstance(value, dict):
+        return None
+    return {
+        key: member if not isinstance(member, dict | list) else _plain_members(member)
+        for key, member in value.items()
+    }
+
+
+def _plain_members(value: object) -> object:
+    if not isinstance(value, dict):
+        return None
+    return {key: None if isinstance(member, dict | list) else member for key, member in value.items()}

@@ -1,0 +1,88 @@
+"""The daemon's own problems told to `alerts`: once when one begins, once when it is over.
+
+Problems that are open stand in the state file, so that a restart tells nothing twice. A problem that cannot
+be written down is kept and tried again; nobody who reports one has to care.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+import structlog
+
+from notifier.clock import Clock
+from notifier.event import Alert, Problem
+from notifier.store import StorageError, Store, StoredGate
+
+T = TypeVar("T")
+
+_OF_TARGETS = frozenset({Problem.TARGET_PAUSED, Problem.DELIVERY_DEAD})
+
+log = structlog.get_logger()
+
+
+class Reporter:
+    """Reports problems through the outbox; `wake` is called with the targets that then have work."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        alerts: tuple[str, ...],
+    ) -> None:
+        self.alerts = alerts
+        self.wake: Callable[[Collection[str]], None] = lambda _targets: None
+        self._store = store
+        self._clock = clock
+        self._open: set[tuple[Problem, str]] = set()
+        self._unwritten: list[Alert] = []
+        self._writing = asyncio.Lock()
+
+    async def take_up(self) -> None:
+        """Go on with the problems that an earlier run told of. Raises StorageError."""
+        self._open = await self._store.problems()
+
+    def subjects(self, problem: Problem) -> list[str]:
+        """Return what a kind of problem is open for."""
+        return [subject for kind, subject in self._open if kind is problem]
+
+    def forget(self, subject: str) -> None:
+        """Drop the problems of a track that the watchlist no longer names, untold."""
+        self._open = {key for key in self._open if key[1] != subject or key[0] in _OF_TARGETS}
+
+    async def report(self, alert: Alert) -> None:
+        """Tell of a problem, or of its end, unless that is known. Never raises for the disk."""
+        key = (alert.problem, alert.subject)
+        if (key in self._open) != alert.is_resolved:
+            return
+        (self._open.discard if alert.is_resolved else self._open.add)(key)
+        self._unwritten.append(alert)
+        await self.retry()
+
+    async def retry(self) -> None:
+        """Write down what could not be written yet, in order."""
+        async with self._writing:
+            while self._unwritten:
+                targets = self._targets(self._unwritten[0])
+                try:
+                    await self._store.report(self._unwritten[0], targets, now=self._clock.now())
+                except StorageError:
+                    return
+                self._unwritten.pop(0)
+                self.wake(targets)
+
+    def _targets(self, alert: Alert) -> tuple[str, ...]:
+        """Return who is told: everyone in `alerts` but the broken target itself."""
+        broken = alert.subject if alert.problem in _OF_TARGETS else None
+        return tuple(name for name in dict.fromkeys(self.alerts) if name != broken)
+
+    async def remember(self, gate: StoredGate) -> None:
+        """Write a gate down; one that cannot be written is only forgotten by a restart."""
+        await self.attempt(self._store.save_gate(gate), default=None)
+
+    async def attempt(self, work: Awaitable[T], *, default: T) -> T:
+        """Do storage work that may fail now and comes again later; the store says that it failed."""
+        try:
+            return await work
+        except StorageError:
+            return default

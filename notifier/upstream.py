@@ -1,0 +1,187 @@
+"""The API as one remote end: when it may be asked, and what its outages mean to people.
+
+One gate for the token, which every request shares, and one for each PixVerse account that has been in
+trouble. Says once that an outage began, once that it is over, and tells `alerts` when a person is needed.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+import structlog
+
+from notifier.clock import Clock
+from notifier.delivery import Backoff
+from notifier.duration import spell
+from notifier.event import Alert, Problem
+from notifier.gate import Gate, Pace, Passage
+from notifier.gatebook import take_up, written_down
+from notifier.store import StoredGate
+from notifier.useapi import Refused, Trouble
+
+TOKEN_GATE = ":useapi"  # noqa: S105 - a name
+"""The name of the token's gate in the state file; no target can be called that."""
+
+_SUBJECT = "useapi.net"
+_PATIENCE = timedelta(minutes=10)
+_UNHEALTHY_AFTER = 3
+
+Report = Callable[[Alert], Awaitable[None]]
+Remember = Callable[[StoredGate], Awaitable[None]]
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Outage:
+    """A time in which the API, or one account, cannot be asked."""
+
+    since: float
+    reason: str
+    problem: Problem
+    is_urgent: bool = False
+    is_told: bool = False
+
+
+class Upstream:
+    """Gates and outages of the API. Used from one event loop."""
+
+    def __init__(
+        self,
+        *,
+        interval: timedelta,
+        max_interval: timedelta,
+        spacing: timedelta,
+        clock: Clock,
+        rng: Random,
+        report: Report,
+        remember: Remember,
+    ) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._backoff = Backoff(interval, max_interval)
+        self._report = report
+        self._remember = remember
+        self._outages: dict[str, _Outage] = {}
+        self._confirmed: set[str] = set()
+        self._accounts: dict[str, Gate] = {}
+        self.token = Gate(backoff=self._backoff, pace=Pace(1, spacing), rng=rng)
+        self.failures_in_a_row = 0
+
+    def reconfigure(self, *, interval: timedelta, max_interval: timedelta, spacing: timedelta) -> None:
+        """Take other settings on; waits that have begun go on."""
+        self._backoff = Backoff(interval, max_interval)
+        self.token.backoff = self._backoff
+        self.token.repace(Pace(1, spacing))
+        for gate in self._accounts.values():
+            gate.backoff = self._backoff
+
+    def take_up(self, stored: StoredGate | None) -> None:
+        """Go on with the wait that an earlier run was told."""
+        take_up(self.token, stored, self._clock)
+
+    def renew(self) -> None:
+        """Ask again at once: the token or the address is another one now."""
+        self.token.reopen()
+
+    def gate_of(self, account: str) -> Gate:
+        """Return the gate of an account; one that was never in trouble shares an open one."""
+        return self._accounts.get(account) or self._open_gate()
+
+    def _open_gate(self) -> Gate:
+        return Gate(backoff=self._backoff, pace=None, rng=self._rng)
+
+    @property
+    def is_token_rejected(self) -> bool:
+        """Whether the API refuses the token."""
+        outage = self._outages.get("")
+        return outage is not None and outage.problem is Problem.TOKEN_REJECTED
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the API counts as not working, or None while it does: refused, or three failures in a row."""
+        outage = self._outages.get("")
+        if outage is None:
+            return None
+        is_down = self.is_token_rejected or self.failures_in_a_row >= _UNHEALTHY_AFTER
+        return outage.reason if is_down else None
+
+    async def succeeded(self, account: str) -> None:
+        """Note an answer that shows the API well for this account."""
+        self.failures_in_a_row = 0
+        if self.token.succeeded():
+            await self._remember(written_down(TOKEN_GATE, self.token, self._clock))
+        await self._recovered("")
+        self._accounts.pop(account, None)
+        await self._recovered(account)
+
+    async def failed(self, refused: Refused, account: str, passages: tuple[Passage, Passage]) -> None:
+        """Close the gate that the trouble concerns, and say so once."""
+        now = self._clock.monotonic()
+        of_token, of_account = passages
+        if refused.trouble is Trouble.ACCOUNT:
+            self.failures_in_a_row = 0
+            self.token.succeeded()
+            gate = self._accounts.setdefault(account, self._open_gate())
+            gate.failed(now, of_account, refused.reason)
+            await self._outage(account, refused, Problem.UPSTREAM_UNREACHABLE)
+            return
+        self.failures_in_a_row += 1
+        is_token = refused.trouble is Trouble.TOKEN
+        after = self._backoff.longest if is_token else refused.after
+        if self.token.failed(now, of_token, refused.reason, after=after):
+            await self._remember(written_down(TOKEN_GATE, self.token, self._clock))
+        await self._outage("", refused, Problem.TOKEN_REJECTED if is_token else Problem.UPSTREAM_UNREACHABLE)
+
+    async def _outage(self, key: str, refused: Refused, problem: Problem) -> None:
+        outage = self._outages.get(key)
+        if outage is None or outage.problem is not problem:
+            if outage is not None:
+                await self._resolve(key, outage.problem)
+            outage = self._outages[key] = _Outage(self._clock.monotonic(), refused.reason, problem)
+            log.warning("upstream.unavailable", reason=refused.reason, **_account(key))
+        outage.reason = refused.reason
+        outage.is_urgent = refused.trouble in {Trouble.TOKEN, Trouble.ACCOUNT}
+        await self._tell(key, outage)
+
+    async def remind(self) -> None:
+        """Tell `alerts` of an outage that has become long enough for people to know of it."""
+        for key, outage in [*self._outages.items()]:
+            await self._tell(key, outage)
+
+    async def _tell(self, key: str, outage: _Outage) -> None:
+        lasts = self._clock.monotonic() - outage.since
+        if outage.is_told or not (outage.is_urgent or lasts >= _PATIENCE.total_seconds()):
+            return
+        outage.is_told = True
+        await self._report(Alert(outage.problem, key or _SUBJECT, _summary(key, outage)))
+
+    async def _recovered(self, key: str) -> None:
+        """Say that an outage is over, also one of an earlier run that only the state file remembers."""
+        if key in self._confirmed and key not in self._outages:
+            return
+        self._confirmed.add(key)
+        outage = self._outages.pop(key, None)
+        if outage is not None:
+            lasted = timedelta(seconds=self._clock.monotonic() - outage.since)
+            log.info("upstream.recovered", after=spell(lasted), **_account(key))
+        for problem in (Problem.TOKEN_REJECTED, Problem.UPSTREAM_UNREACHABLE):
+            await self._resolve(key, problem)
+
+    async def _resolve(self, key: str, problem: Problem) -> None:
+        what = f"the PixVerse account {key}" if key else "useapi.net"
+        alert = Alert(problem, key or _SUBJECT, f"{what} can be read again", is_resolved=True)
+        await self._report(alert)
+
+
+def _account(key: str) -> dict[str, str]:
+    return {"account": key} if key else {}
+
+
+def _summary(key: str, outage: _Outage) -> str:
+    if outage.problem is Problem.TOKEN_REJECTED:
+        return f"useapi.net refuses the token ({outage.reason}): no track is read until it is valid again"
+    if key:
+        return f"useapi.net cannot use the PixVerse account {key} ({outage.reason})"
+    return f"useapi.net cannot be read ({outage.reason})"

@@ -1,0 +1,111 @@
+"""HTTP as this program speaks it: no redirects, no cookies, no endless bodies, and errors as sentences.
+
+The only place that opens connections to others. Knows neither tracks nor messages.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from notifier import USER_AGENT
+from notifier.answer import Answer, Unreachable
+from notifier.duration import spell
+
+_CONNECTIONS_PER_HOST = 0
+
+
+class Wire:
+    """A pool of connections to one side. Use it as an async context manager, inside the event loop."""
+
+    def __init__(
+        self,
+        *,
+        timeout: timedelta,
+        connections: int,
+        largest_answer: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._timeout = timeout
+        self._largest_answer = largest_answer
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, limit_per_host=_CONNECTIONS_PER_HOST),
+            timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
+            headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # an answer that is compressed unasked stays as small as it came
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def send(
+        self, method: str, url: URL, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Answer | Unreachable:
+        """Send one request and read its answer, cut at `largest_answer` bytes; never raises for the net."""
+        try:
+            async with self._session.request(
+                method, url, headers=headers, data=body, allow_redirects=False
+            ) as response:
+                content = await self._read(response)
+                return Answer(response.status, response.headers, content)
+        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:  # noqa: UP041
+            return Unreachable(self._sentence(error, url))
+
+    async def _read(self, response: aiohttp.ClientResponse) -> str:
+        """Read the body; one that is larger than allowed is cut there and its connection dropped."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > self._largest_answer:
+                response.close()
+                break
+        return b"".join(chunks)[: self._largest_answer + 1].decode("utf-8", "replace")
+
+    def _sentence(self, error: Exception, url: URL) -> str:
+        host = url.host or "the host"
+        match error:
+            case TimeoutError():
+                return f"no answer from {host} within {spell(self._timeout)}"
+            case aiohttp.ClientConnectorDNSError():
+                return f"the name {host} cannot be resolved"
+            case aiohttp.ClientConnectorCertificateError():
+                return f"the certificate of {host} is not valid: {_certificate(error.certificate_error)}"
+            case aiohttp.ClientSSLError():
+                return f"no TLS connection to {host}"
+            case aiohttp.ClientConnectorError():
+                return f"no connection to {host}:{url.port}: {_system(error.os_error)}"
+            case aiohttp.ServerDisconnectedError():
+                return f"{host} closed the connection without an answer"
+            case aiohttp.ClientPayloadError():
+                return f"the answer of {host} was cut short"
+            case aiohttp.ClientResponseError():
+                return f"the answer of {host} is not HTTP"
+            case OSError():
+                return f"the connection to {host} broke: {_system(error)}"
+            case _:
+                return f"the request to {host} could not be sent ({type(error).__name__})"
+
+
+def _system(error: OSError) -> str:
+    text = error.strerror or type(error).__name__
+    return text.split("[", maxsplit=1)[0].strip() or type(error).__name__
+
+
+def _certificate(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    return type(error).__name__
