@@ -4,6 +4,7 @@ The wall clock says when something happened and may jump; the monotonic clock sa
 never does. Code that decides takes moments as arguments; only the shell around it holds a `Clock`.
 """
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -20,6 +21,10 @@ class Clock(Protocol):
         """Return seconds on a clock that only ever goes forward."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Return when so many seconds have passed on the monotonic clock."""
+        ...
+
 
 class SystemClock:
     """The clocks of this machine."""
@@ -32,6 +37,10 @@ class SystemClock:
         """Return seconds on a clock that only ever goes forward."""
         return time.monotonic()
 
+    async def sleep(self, seconds: float) -> None:
+        """Return when so many seconds have passed on the monotonic clock."""
+        await asyncio.sleep(seconds)
+
 
 def to_rfc3339(moment: datetime) -> str:
     """Write an aware moment as RFC 3339 in UTC with milliseconds: ``2026-06-23T12:38:20.123Z``."""
@@ -39,11 +48,11 @@ def to_rfc3339(moment: datetime) -> str:
 
 
 def from_rfc3339(text: str) -> datetime:
-    """Read an RFC 3339 moment as aware UTC; a moment without an offset is taken as UTC.
+    """Read an RFC 3339 moment as aware UTC; other forms of ISO 8601 pass, and no offset is taken as UTC.
 
     Raises ValueError for anything else, also for moments outside the years 1 to 9999.
     """
-    moment = datetime.fromisoformat(text)
+    moment = datetime.fromisoformat(text.upper())
     if moment.tzinfo is None:
         return moment.replace(tzinfo=UTC)
     try:

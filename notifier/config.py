@@ -15,16 +15,18 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJson
 from notifier.document import Mapping, Scalar
 from notifier.duration import parse_rate
 from notifier.event import EventType
+from notifier.secret import url_parts
 from notifier.settings import (
     AudioId,
+    BaseUrl,
     Count,
     Duration,
+    FilePath,
     OneOf,
     Rate,
     Settings,
     Text,
     Token,
-    Url,
     leaf,
     mistake,
 )
@@ -103,7 +105,7 @@ class Useapi(Settings):
     """The API that is asked."""
 
     token: Token = Field(description="The API token of useapi.net. A secret: use a reference.")
-    base_url: Url = Field(default=BASE_URL, description="Where the API is.")
+    base_url: BaseUrl = Field(default=BASE_URL, description="Where the API is.")
     timeout: Duration = Field(
         default=timedelta(seconds=15), description="One request, from connecting to the last byte."
     )
@@ -213,8 +215,8 @@ class Config(Settings):
             BeforeValidator(_short_watch, json_schema_input_type=str | Watch),
         ],
         ...,
-    ] = Field(description="The tracks to watch.")
-    state: Text | None = Field(
+    ] = Field(description="The tracks to watch; may be empty.", json_schema_extra={"type": ["array", "null"]})
+    state: FilePath | None = Field(
         default=None,
         description="The state file; default: state.db in $STATE_DIRECTORY, /var/lib/notifier or "
         "$XDG_STATE_HOME/notifier.",
@@ -239,7 +241,8 @@ class Config(Settings):
         return watch.interval or self.poll.interval
 
     def secrets(self) -> Iterator[str]:
-        """Yield what must never be shown: the token, and what each target holds."""
+        """Yield what must never be shown: the token, and what each target holds, with the parts of URLs."""
         yield self.useapi.token.reveal()
         for target in self.targets.values():
-            yield from target.secrets()
+            for secret in target.secrets():
+                yield from url_parts(secret)

@@ -5,9 +5,11 @@ Reads the document, not the model, so that a value that is wrong by itself hides
 
 from collections.abc import Iterator
 from datetime import timedelta
+from ipaddress import ip_address
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-from notifier.config import BASE_URL, Config, DeliverySettings, Http, Poll
+from notifier.config import BASE_URL, Config, DeliverySettings, Listen, Poll
 from notifier.document import (
     Mapping,
     Mistake,
@@ -49,6 +51,11 @@ def cross_checks(root: Mapping) -> Iterator[Mistake]:
         yield from _above(root, shorter, longer)
 
 
+def _is_written(value: Any) -> TypeGuard[Scalar]:
+    """Say whether there is text to compare: not a collection, not nothing, not a reference as it stands."""
+    return isinstance(value, Scalar) and not isinstance(value, Unresolved) and not value.is_null
+
+
 def _watch_paths(root: Mapping, key: str) -> Iterator[Path]:
     watch = root.get("watch")
     for index, entry in enumerate(watch if isinstance(watch, Sequence_) else ()):
@@ -59,7 +66,7 @@ def _watch_paths(root: Mapping, key: str) -> Iterator[Path]:
 def _unknown_targets(root: Mapping, path: Path, targets: Mapping) -> Iterator[Mistake]:
     names = value_at(root, path)
     for index, name in enumerate(names if isinstance(names, Sequence_) else ()):
-        if isinstance(name, Scalar) and not isinstance(name, Unresolved) and name not in targets:
+        if _is_written(name) and name.strip() and name not in targets:
             what = "target" if name.is_from_reference else f"target '{printable(name)}'"
             message = f"unknown {what}{did_you_mean(name, targets)}"
             yield Mistake(name.place, spell_path((*path, index)), message)
@@ -70,7 +77,7 @@ def _repeated_tracks(root: Mapping) -> Iterator[Mistake]:
     watch = root.get("watch")
     for index, entry in enumerate(watch if isinstance(watch, Sequence_) else ()):
         audio_id = entry.get("audio_id") if isinstance(entry, Mapping) else entry
-        if not isinstance(audio_id, Scalar) or isinstance(audio_id, Unresolved):
+        if not _is_written(audio_id):
             continue
         if audio_id in seen:
             path = ("watch", index, "audio_id") if isinstance(entry, Mapping) else ("watch", index)
@@ -82,18 +89,33 @@ def _repeated_tracks(root: Mapping) -> Iterator[Mistake]:
 def _above(root: Mapping, shorter: Path, longer: Path) -> Iterator[Mistake]:
     low, high = _duration_at(root, shorter), _duration_at(root, longer)
     if low is not None and high is not None and low > high:
-        written = (
-            spell_path(longer) if value_at(root, longer) is not None else f"the default {spell_path(longer)}"
-        )
-        message = f"{spell_compact(low)} is above {written}, {spell_compact(high)}"
-        yield Mistake(place_of(root, shorter), spell_path(shorter), message)
+        is_default = value_at(root, shorter) is None
+        place = place_of(root, shorter[:-1], at_key=True) if is_default else place_of(root, shorter)
+        message = f"{_told(root, shorter, low)} is above {_named(root, longer, high)}"
+        yield Mistake(place, spell_path(shorter), message)
+
+
+def _told(root: Mapping, path: Path, duration: timedelta) -> str:
+    """Write a duration out, unless it came from a reference."""
+    value = value_at(root, path)
+    if value is None:
+        return f"the default {spell_compact(duration)}"
+    return "the referenced value" if value.is_from_reference else spell_compact(duration)
+
+
+def _named(root: Mapping, path: Path, duration: timedelta) -> str:
+    """Name a key and what it says."""
+    value = value_at(root, path)
+    if value is None:
+        return f"the default {spell_path(path)}, {spell_compact(duration)}"
+    return spell_path(path) if value.is_from_reference else f"{spell_path(path)}, {spell_compact(duration)}"
 
 
 def _duration_at(root: Mapping, path: Path) -> timedelta | None:
     value = value_at(root, path)
     if value is None:
         return _DEFAULTS.get(path)
-    if not isinstance(value, Scalar) or isinstance(value, Unresolved):
+    if not _is_written(value):
         return None
     try:
         return parse_duration(value)
@@ -107,12 +129,13 @@ def warnings_of(config: Config, root: Mapping, *, is_public: bool) -> Iterator[M
         if isinstance(target.url, Secret) and _travels_in_clear(target.url.reveal()):
             path = ("targets", name, "url")
             yield _warning(root, path, "messages travel unencrypted over http://")
-    if config.useapi.base_url == BASE_URL:
+    if _host(config.useapi.base_url) == _host(BASE_URL):
         for polled in [_INTERVAL, *_watch_paths(root, "interval")]:
             interval = _duration_at(root, polled)
             if interval is not None and interval < _GENTLE_INTERVAL:
                 yield _warning(root, polled, "the vendor asks for 10s to 30s between reads")
-    if isinstance(config.http, Http) and not _is_loopback(config.http.listen.host):
+    listen = config.http.listen if config.http is not None else None
+    if isinstance(listen, Listen) and not _is_loopback(listen.host):
         yield _warning(root, ("http",), "answers to other machines too, without a password")
     if is_public:
         for secret in _literal_secrets(root):
@@ -126,19 +149,33 @@ def _warning(root: Mapping, path: Path, message: str) -> Mistake:
 
 
 def _travels_in_clear(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "http" and not _is_loopback(parts.hostname or "")
+    return urlsplit(url).scheme == "http" and not _is_loopback(_host(url))
+
+
+def _host(url: str) -> str:
+    return "" if isinstance(url, Unresolved) else urlsplit(url).hostname or ""
 
 
 def _is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _literal_secrets(root: Mapping) -> Iterator[Path]:
-    targets = root.get("targets")
-    names = [*targets] if isinstance(targets, Mapping) else []
-    paths = [("useapi", "token"), *(("targets", name, key) for name in names for key in ("url", "secret"))]
-    for path in paths:
+    for path in _secret_paths(root):
         value = value_at(root, path)
-        if isinstance(value, Scalar) and not isinstance(value, Unresolved) and not value.is_from_reference:
+        if _is_written(value) and not value.is_from_reference:
             yield path
+
+
+def _secret_paths(root: Mapping) -> Iterator[Path]:
+    yield ("useapi", "token")
+    targets = root.get("targets")
+    for name in targets if isinstance(targets, Mapping) else ():
+        yield ("targets", name, "url")
+        yield ("targets", name, "secret")
+        several = value_at(root, ("targets", name, "secret"))
+        for index in range(len(several) if isinstance(several, Sequence_) else 0):
+            yield ("targets", name, "secret", index)

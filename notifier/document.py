@@ -6,6 +6,7 @@ to. Knows nothing of this program's keys.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,8 @@ _DEEPEST = 40
 _MOST_VALUES = 2_000_000
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
+# What YAML does not take at all, and what its versions 1.1 and 1.2 disagree on being the end of a line.
+_FORBIDDEN = re.compile("[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -98,7 +101,7 @@ class BrokenDocumentError(Exception):
 
 
 def spell_path(path: Path) -> str:
-    """Write a path as people read it: ``watch[0].notify``. Anything not a plain word is quoted."""
+    """Write a path as people read it, on one line: ``watch[0].notify``."""
     text = ""
     for step in path:
         if isinstance(step, int):
@@ -120,7 +123,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
     if not near:
         near = [name for name in names if name.lower() == word.lower()][:1]
-    return f", did you mean '{near[0]}'?" if near else ""
+    return f", did you mean '{printable(near[0])}'?" if near else ""
 
 
 def place_of(root: Any, path: Path, *, at_key: bool = False) -> Place:
@@ -159,45 +162,59 @@ def parse(text: str) -> tuple[Any, list[Mistake]]:
     Returns the root (None for an empty file) and mistakes that leave the rest readable, such as duplicate
     keys. Raises BrokenDocumentError when the text cannot be read on from some place.
     """
+    forbidden = _FORBIDDEN.search(text)
+    if forbidden:
+        message = f"YAML: the character U+{ord(forbidden[0]):04X} is not allowed"
+        raise BrokenDocumentError([Mistake(place_after(text[: forbidden.start()]), "", message)])
     reader = _Reader()
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             reader.take(event)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-        problem = error.problem or error.context or "cannot be read"
-        raise BrokenDocumentError([Mistake(place, "", f"YAML: {printable(problem, 200)}")]) from None
-    except yaml.reader.ReaderError as error:
-        raise BrokenDocumentError([_unreadable_character(text, error)]) from None
-    except (yaml.YAMLError, ValueError) as error:
-        message = printable(str(error), 200)
-        raise BrokenDocumentError([Mistake(Place(1, 1), "", f"YAML: {message}")]) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
+        raise BrokenDocumentError([*reader.mistakes, _syntax_mistake(text, error)]) from None
     return reader.root, reader.mistakes
 
 
-def _unreadable_character(text: str, error: yaml.reader.ReaderError) -> Mistake:
-    for number, line in enumerate(text.split("\n"), 1):
-        for column, character in enumerate(line, 1):
-            if not (character.isprintable() or character in "\t\r\x85\ufeff\xa0"):
-                message = f"YAML: the character U+{ord(character):04X} is not allowed"
-                return Mistake(Place(number, column), "", message)
-    return Mistake(Place(1, 1), "", f"YAML: {printable(str(error.reason), 200)}")
+def _syntax_mistake(text: str, error: Exception) -> Mistake:
+    """Say what the parser says, and what people more often mean by it."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "context", None) or str(error)
+    place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+    if mark and text[mark.index : mark.index + 1] == "\t":
+        problem = "a tab cannot indent, use spaces"
+    elif mark and text[: mark.index + 1].endswith("${"):
+        problem = "inside [] and {} a value with '${' needs quotes"
+    return Mistake(place, "", f"YAML: {printable(problem, 200)}")
+
+
+def place_after(text: str) -> Place:
+    """Return the place that follows a file's first characters."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return Place(lines.count("\n") + 1, len(lines) - lines.rfind("\n"))
 
 
 class _Frame:
     """A collection under construction."""
 
-    __slots__ = ("anchor", "count", "key", "key_place", "merges", "path", "value")
+    __slots__ = ("anchor", "height", "key", "key_place", "merges", "path", "size", "value")
 
     def __init__(self, value: Mapping | Sequence_, path: Path, anchor: str | None) -> None:
         self.value = value
         self.path = path
         self.anchor = anchor
-        self.count = 1
+        self.size = 1
+        self.height = 1
         self.key: str | None = None
         self.key_place = value.place
         self.merges: list[Any] = []
+
+
+class _Extent(NamedTuple):
+    """A value with how many values it holds, aliases followed, and how many levels of collections."""
+
+    value: Any
+    size: int = 1
+    height: int = 0
 
 
 class _Reader:
@@ -208,7 +225,7 @@ class _Reader:
         self.mistakes: list[Mistake] = []
         self._has_document = False
         self._frames: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._anchors: dict[str, _Extent] = {}
 
     def take(self, event: Any) -> None:
         """Take the next event of the parser."""
@@ -233,8 +250,9 @@ class _Reader:
         is_plain = event.style is None or event.style == ""
         self._check_tag(event, place)
         scalar = Scalar(event.value, place, is_plain=is_plain and event.tag != _TEXT_TAG)
-        self._anchor(event.anchor, scalar, 1)
-        self._add(scalar, 1)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = _Extent(scalar)
+        self._add(scalar)
 
     def _open(self, value: Mapping | Sequence_, event: Any) -> None:
         self._check_tag(event, value.place)
@@ -247,21 +265,20 @@ class _Reader:
         frame = self._frames.pop()
         if frame.merges and isinstance(frame.value, Mapping):
             self._merge(frame, frame.value)
-        self._anchor(frame.anchor, frame.value, frame.count)
-        self._add(frame.value, frame.count)
+        if frame.anchor is not None:
+            self._anchors[frame.anchor] = _Extent(frame.value, frame.size, frame.height)
+        self._add(frame.value, frame.size, frame.height)
 
     def _alias(self, event: Any) -> None:
         place = _start(event)
         if event.anchor not in self._anchors:
             self._stop(place, f"the alias *{printable(event.anchor)} has no finished anchor before it")
-        value, count = self._anchors[event.anchor]
-        if not isinstance(value, Scalar):
+        extent = self._anchors[event.anchor]
+        if not isinstance(extent.value, Scalar):
             self._refuse_as_key(place)
-        self._add(value, count)
-
-    def _anchor(self, anchor: str | None, value: Any, count: int) -> None:
-        if anchor is not None:
-            self._anchors[anchor] = (value, count)
+        if len(self._frames) + extent.height > _DEEPEST:
+            self._stop(place, f"nested deeper than {_DEEPEST} levels")
+        self._add(*extent)
 
     def _check_tag(self, event: Any, place: Place) -> None:
         if event.tag not in (None, "!", _TEXT_TAG) and getattr(event, "implicit", (True,)) is not True:
@@ -270,7 +287,7 @@ class _Reader:
                 Mistake(place, spell_path(self._next_path()), f"the tag {name} is not supported")
             )
 
-    def _add(self, value: Any, count: int) -> None:
+    def _add(self, value: Any, size: int = 1, height: int = 0) -> None:
         if not self._frames:
             self.root = value
             return
@@ -282,8 +299,9 @@ class _Reader:
             return
         else:
             self._set(frame, frame.value, value)
-        frame.count += count
-        if frame.count > _MOST_VALUES:
+        frame.size += size
+        frame.height = max(frame.height, height + 1)
+        if frame.size > _MOST_VALUES:
             self._stop(getattr(value, "place", frame.value.place), "aliases make the file too large")
 
     def _take_key(self, frame: _Frame, key: Any) -> None:

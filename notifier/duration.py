@@ -1,6 +1,5 @@
 """Durations and rates as people write them in the watchlist: ``15s``, ``1h30m``, ``5/s``."""
 
-import math
 import re
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,14 +8,14 @@ SHORTEST = timedelta(milliseconds=50)
 LONGEST = timedelta(days=3650)
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_QUICKEST = 1e-5
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h)")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_MOST_PER_SECOND = 100_000
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
 
-DURATION_FORM = r"^(\d+(\.\d+)?|(\d+(\.\d+)?(ms|s|m|h|d))+)$"
-RATE_FORM = r"^\d+(\.\d+)?/(s|m|h)$"
+DURATION_FORM = r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$"
+RATE_FORM = r"^[0-9]+(\.[0-9]+)?/(s|m|h)$"
 
 
 def parse_duration(text: str) -> timedelta:
@@ -53,13 +52,14 @@ def parse_rate(text: str) -> Rate:
     found = _RATE.fullmatch(text)
     if not found:
         raise ValueError("is not a rate: write it like 5/s, 30/m or 100/h")
-    count = float(found[1])
-    if not 0 < count < math.inf:
+    per_second = float(found[1]) / _UNITS[found[2]]
+    if not per_second > 0:
         raise ValueError("is not a rate: it must be above zero")
-    spacing = _UNITS[found[2]] / count
-    if not _QUICKEST <= spacing <= LONGEST.total_seconds():
-        raise ValueError("is not a usable rate: expected at most 100000/s")
-    return Rate(timedelta(seconds=spacing), text)
+    if not per_second <= _MOST_PER_SECOND:
+        raise ValueError(f"is too quick: the highest rate is {_MOST_PER_SECOND}/s")
+    if not per_second * LONGEST.total_seconds() >= 1:
+        raise ValueError("is too slow: that is less than one request in 3650d")
+    return Rate(timedelta(seconds=1 / per_second), text)
 
 
 def spell_compact(duration: timedelta) -> str:

@@ -5,8 +5,8 @@ what pydantic's errors mean in the words of the watchlist.
 """
 
 import hashlib
-import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,13 @@ from notifier.document import (
     Scalar,
     Sequence_,
     did_you_mean,
+    place_after,
     place_of,
     spell_path,
     value_at,
 )
 from notifier.secret import ReferenceError_, Sources, check_references, expand, has_reference
-from notifier.settings import Settings, Unresolved
+from notifier.settings import Settings, Unresolved, kind_of, shown
 from notifier.targets import TYPES
 
 _LARGEST_FILE = 64 * 1024 * 1024
@@ -41,8 +42,14 @@ _SECTIONS: dict[str, type[Settings]] = {
     "http": Http,
     "log": Log,
 }
-_LATER = {"callback": "callbacks", "account": "following an account"}
-"""Keys of later versions: an older one says so instead of guessing at a typing mistake."""
+_ACCOUNTS = "watching an account is not in this version"
+_LATER = {
+    ("callback",): "callbacks are not in this version",
+    ("watch", "account"): _ACCOUNTS,
+    ("watch", "models"): _ACCOUNTS,
+}
+_LATER_TYPES = {"mattermost"}
+"""What later versions take: an older one says so instead of guessing at a typing mistake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,20 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+def read(file: Path) -> bytes:
+    """Return what a watchlist holds, cut where it is larger than any that is taken. Raises OSError."""
+    with file.open("rb") as stream:
+        return stream.read(_LARGEST_FILE + 1)
+
+
 def load(file: str, *, resolve: bool = True, sources: Sources | None = None) -> Loaded:
     """Read and validate a watchlist; without `resolve`, references are judged by their form only.
 
     Raises InvalidConfigError with all mistakes, also when the file cannot be read.
     """
     try:
-        with Path(file).open("rb") as stream:
-            content = stream.read(_LARGEST_FILE + 1)
-            is_public = bool(os.fstat(stream.fileno()).st_mode & stat.S_IROTH)
+        content = read(Path(file))
+        is_public = bool(Path(file).stat().st_mode & stat.S_IROTH)
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"
         raise InvalidConfigError(file, [Mistake(Place(1, 1), "", message)]) from None
@@ -100,12 +112,12 @@ def load_content(
         raise InvalidConfigError(file, [*error.mistakes], digest) from None
     expansion = _Expansion(sources if resolve else None, sources)
     expansion.walk(root)
-    config, wrong = _validate(root, {place for place, _ in expansion.failed})
-    mistakes += [*expansion.mistakes(), *wrong, *cross_checks(root)]
+    config, wrong = _validate(root, {failed.place for failed in expansion.failed})
+    mistakes += [*expansion.failed, *wrong, *cross_checks(root)]
     if mistakes or config is None:
         raise InvalidConfigError(file, mistakes, digest)
-    secrets = (*expansion.values, *(config.secrets() if resolve else ()))
-    return Loaded(config, digest, tuple(warnings_of(config, root, is_public=is_public)), secrets)
+    secrets = dict.fromkeys((*expansion.values, *(config.secrets() if resolve else ())))
+    return Loaded(config, digest, tuple(warnings_of(config, root, is_public=is_public)), tuple(secrets))
 
 
 def _parse(content: bytes) -> tuple[Mapping, list[Mistake]]:
@@ -115,13 +127,11 @@ def _parse(content: bytes) -> tuple[Mapping, list[Mistake]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = content[: error.start].decode("utf-8", "replace")
-        place = Place(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        place = place_after(content[: error.start].decode("utf-8-sig"))
         raise document.BrokenDocumentError([Mistake(place, "", "is not UTF-8 text")]) from None
     root, mistakes = document.parse(text)
     if not isinstance(root, Mapping):
-        found = "nothing" if root is None or getattr(root, "is_null", False) else "something else"
-        message = f"expected a mapping with useapi, targets and watch, found {found}"
+        message = f"expected a mapping with useapi, targets and watch, found {kind_of(root)}"
         raise document.BrokenDocumentError([*mistakes, Mistake(start, "", message)])
     watch = root.get("watch")
     if isinstance(watch, Scalar) and watch.is_null:
@@ -136,11 +146,8 @@ class _Expansion:
         self._sources = sources
         self._state_sources = state_sources
         self.values: list[str] = []
-        self.failed: list[tuple[Place, tuple[str, str]]] = []
+        self.failed: list[Mistake] = []
         self._done: set[int] = set()
-
-    def mistakes(self) -> list[Mistake]:
-        return [Mistake(place, path, message) for place, (path, message) in self.failed]
 
     def walk(self, value: Any, path: document.Path = ()) -> None:
         if id(value) in self._done:
@@ -166,19 +173,20 @@ class _Expansion:
             check_references(scalar)
             if self._sources is None:
                 return self._unresolved(scalar, path)
-            value = expand(scalar, self._sources)
+            value, parts = expand(scalar, self._sources)
         except ReferenceError_ as error:
-            self.failed.append((scalar.place, (spell_path(path), str(error))))
+            self.failed.append(Mistake(scalar.place, spell_path(path), str(error)))
             return Unresolved(scalar, scalar.place)
         if not _is_shown(path):
-            self.values.append(value)
+            self.values += [value, *parts]
         return Scalar(value, scalar.place, is_from_reference=True)
 
     def _unresolved(self, scalar: Scalar, path: document.Path) -> Scalar:
         """Leave a reference as it is, but for the state file's path, which every command needs."""
         if path == ("state",):
             try:
-                return Scalar(expand(scalar, self._state_sources), scalar.place, is_from_reference=True)
+                value, _ = expand(scalar, self._state_sources)
+                return Scalar(value, scalar.place, is_from_reference=True)
             except ReferenceError_:
                 pass
         return Unresolved(scalar, scalar.place)
@@ -190,52 +198,96 @@ def _is_shown(path: document.Path) -> bool:
 
 
 def _validate(root: Mapping, failed: set[Place]) -> tuple[Config | None, list[Mistake]]:
+    """Make the settings, or say why not; places where a reference failed have been complained about."""
     try:
         return Config.model_validate(root), []
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=True)
-    mistakes = [_mistake(root, detail) for detail in details]
-    return None, [found for found in mistakes if found is not None and found.place not in failed]
+    mistakes = [found for detail in details for found in _mistakes(root, detail)]
+    mistakes = [found for found in mistakes if found.place not in failed]
+    if mistakes or failed:
+        return None, mistakes
+    return Config.model_validate(_without_unresolved_types(root)), []
 
 
-def _mistake(root: Mapping, detail: ErrorDetails) -> Mistake | None:
-    """Turn an error of pydantic into words and a place; None for a value that is not resolved."""
+def _without_unresolved_types(root: Mapping) -> dict[str, Any]:
+    """Leave out the targets whose type is a reference that is not resolved: nobody knows their model."""
+    targets = {
+        name: target
+        for name, target in root["targets"].items()
+        if not isinstance(target.get("type"), Unresolved)
+    }
+    return {**root, "targets": targets}
+
+
+def _mistakes(root: Mapping, detail: ErrorDetails) -> Iterator[Mistake]:
+    """Turn an error of pydantic into words and places; nothing for a value that is not resolved."""
     location = detail["loc"]
     path = _path_in(root, location)
-    words = _words(detail, path)
     match detail["type"]:
-        case "extra_forbidden":
-            return Mistake(place_of(root, path, at_key=True), spell_path(path), words)
+        case "union_tag_not_found" | "union_tag_invalid" if isinstance(value_at(root, path), Mapping):
+            yield from _type_mistakes(root, path)
+            yield from _wrong_with_every_type(root, path)
         case "missing":
-            parent = path[:-1]
-            return Mistake(place_of(root, parent, at_key=True), spell_path(path), "is missing")
-        case "union_tag_not_found":
-            return Mistake(place_of(root, path, at_key=True), f"{spell_path(path)}.type", "is missing")
-        case "union_tag_invalid":
-            kind = value_at(root, (*path, "type"))
-            if isinstance(kind, Unresolved):
-                return None
-            near = did_you_mean(str(kind), TYPES)
-            message = f"unknown type '{document.printable(str(kind))}', expected {', '.join(TYPES)}{near}"
-            return Mistake(place_of(root, (*path, "type")), f"{spell_path(path)}.type", message)
+            if len(path) == 3 and path[0] == "watch" and "account" in value_at(root, path[:-1]):
+                return  # the account has been complained about
+            yield Mistake(place_of(root, path[:-1], at_key=True), spell_path(path), "is missing")
+        case kind:
+            is_key_at_fault = kind == "extra_forbidden" or location[-1] == "[key]"
+            place = place_of(root, path, at_key=is_key_at_fault)
+            yield Mistake(place, spell_path(path), _words(root, detail, path))
+
+
+def _type_mistakes(root: Mapping, target: document.Path) -> Iterator[Mistake]:
+    path = (*target, "type")
+    kind = value_at(root, path)
+    types = ", ".join(TYPES)
+    match kind:
+        case Unresolved():
+            return
+        case None:
+            yield Mistake(place_of(root, target, at_key=True), spell_path(path), "is missing")
+            return
+        case Scalar() if kind in _LATER_TYPES:
+            message = f"{shown(kind)} is not in this version, expected {types}"
+        case Scalar() if not kind.is_null:
+            what = "type" if kind.is_from_reference else f"type {shown(kind)}"
+            message = f"unknown {what}, expected {types}{did_you_mean(kind, TYPES)}"
         case _:
-            key_at_fault = location[-1:] == ("[key]",)
-            return Mistake(place_of(root, path, at_key=key_at_fault), spell_path(path), words)
+            message = f"expected {types}, found {kind_of(kind)}"
+    yield Mistake(place_of(root, path), spell_path(path), message)
 
 
-def _words(detail: ErrorDetails, path: document.Path) -> str:
+def _wrong_with_every_type(root: Mapping, path: document.Path) -> Iterator[Mistake]:
+    """Yield what is wrong with a target whatever its type, for when that cannot be told."""
+    target = value_at(root, path)
+    of_types = []
+    for name, model in TYPES.items():
+        found: dict[tuple[Place, str], Mistake] = {}
+        try:
+            model.model_validate({**target, "type": name})
+        except ValidationError as error:
+            for detail in error.errors(include_url=False, include_context=True):
+                detail["loc"] = (*path, name, *detail["loc"])
+                found |= {(one.place, one.path): one for one in _mistakes(root, detail)}
+        of_types.append(found)
+    first, *others = of_types
+    yield from (one for spot, one in first.items() if all(spot in other for other in others))
+
+
+def _words(root: Mapping, detail: ErrorDetails, path: document.Path) -> str:
     match detail["type"]:
         case "mistake":
             return detail["msg"]
         case "extra_forbidden":
             key = str(path[-1])
-            if key in _LATER:
-                return f"{_LATER[key]} is not in this version"
-            return f"unknown key '{document.printable(key)}'{did_you_mean(key, _known_keys(detail['loc']))}"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "expected a mapping"
+            later = _LATER.get((str(path[0]), key) if len(path) > 1 else (key,))
+            near = did_you_mean(key, _known_keys(detail["loc"]))
+            return later or f"unknown key '{document.printable(key)}'{near}"
+        case "model_type" | "model_attributes_type" | "dict_type" | "union_tag_not_found":
+            return f"expected a mapping, found {kind_of(value_at(root, path))}"
         case "tuple_type" | "list_type":
-            return "expected a list"
+            return f"expected a list, found {kind_of(value_at(root, path))}"
         case _:
             return f"cannot be read: {detail['type']}"
 
@@ -254,16 +306,17 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
 
 
 def _path_in(root: Mapping, location: tuple[str | int, ...]) -> document.Path:
-    """Return pydantic's location without what is not in the document: union tags and ``[key]``."""
+    """Return pydantic's location without what is not in the document.
+
+    That is the type that pydantic took a target for, its mark for a key, and the steps into an entry that is
+    written in its short form.
+    """
     path: document.Path = ()
     for index, step in enumerate(location):
         value = value_at(root, path)
-        is_last = index == len(location) - 1
-        if step == "[key]" or (isinstance(value, Scalar) and not is_last):
-            continue
-        if len(path) == 2 and path[0] == "targets" and step in TYPES and index == 2:
-            continue
-        if isinstance(value, Scalar):
-            continue
-        path = (*path, step)
+        is_type = index == 2 and location[0] == "targets"
+        is_mark = step == "[key]" and index == len(location) - 1
+        is_in_it = isinstance(value, Mapping if isinstance(step, str) else Sequence_)
+        if is_in_it and not is_type and not is_mark:
+            path = (*path, step)
     return path

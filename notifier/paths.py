@@ -25,7 +25,8 @@ def state_file(
     """Return the state file: given on the command line, configured, or where this system keeps state."""
     environment = os.environ if environment is None else environment
     if given or configured:
-        return Path(given or configured or "").expanduser().absolute()
+        # NB: unlike Path.expanduser this leaves a home that nobody has as it is written.
+        return Path(os.path.expanduser(given or configured or "")).absolute()
     directory = environment.get("STATE_DIRECTORY", "").split(":")[0]
     if directory:
         return Path(directory) / _NAME

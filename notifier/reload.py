@@ -4,10 +4,11 @@ Looks at the content, not at events of the file system: in-place writes, renames
 over a network all look the same. A change counts once two looks agree, so that a half-written file does not.
 """
 
+import stat
 import time
 from pathlib import Path
 
-from notifier.loading import digest_of
+from notifier.loading import digest_of, read
 
 _RESTED = 2.0
 
@@ -40,10 +41,12 @@ class FileWatch:
         """Return the content's digest without reading what has the same signature as the last look."""
         try:
             about = self._file.stat()
+            if not stat.S_ISREG(about.st_mode):
+                return None  # reading a pipe again would take what is not there for a change
             signature = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
             if signature == self._signature:
                 return self._candidate or self._known
-            digest = digest_of(self._file.read_bytes())
+            digest = digest_of(read(self._file))
         except OSError:
             self._signature = None
             return None

@@ -11,10 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from notifier.text import one_line, shorten
+
 MASK = "***"
 _SHORTEST_MASKED = 4
 _SHORTEST_URL_PART = 8
+_PLAIN_WORD = re.compile(r"[a-z_]{1,15}")
+"""Such as ``services`` or ``thread_id``: masking it would hide more of the log than of the URL."""
 _LARGEST_FILE = 65_536
+_LONGEST_NAME = 200
 _PIECE = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{")
 _FORM = re.compile(r"(env|file|credential):(.*)", re.DOTALL)
 _ENV_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
@@ -57,12 +62,14 @@ class Sources:
         """Return what a reference stands for, less one trailing line feed. Raises ReferenceError_."""
         match scheme:
             case "env":
-                value = self.environment.get(name) or default
+                value = _without_newline(self.environment.get(name) or default or "")
                 if not value:
                     raise ReferenceError_(f"the environment variable {name} is missing or empty")
-                return _without_newline(value)
+                if not _is_unicode(value):
+                    raise ReferenceError_(f"the environment variable {name} is not UTF-8 text")
+                return value
             case "file":
-                return _read(Path(name), f"the file {name}")
+                return _read(Path(name), f"the file {shorten(one_line(name), _LONGEST_NAME)}")
             case _:
                 directory = self.environment.get("CREDENTIALS_DIRECTORY")
                 if not directory:
@@ -90,6 +97,11 @@ def _read(path: Path, what: str) -> str:
     return text
 
 
+def _is_unicode(text: str) -> bool:
+    """Say whether the text came from UTF-8; Python keeps other bytes of the environment as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def _without_newline(text: str) -> str:
     return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
@@ -104,9 +116,18 @@ def check_references(text: str) -> None:
     _replace(text, lambda *_: "")
 
 
-def expand(text: str, sources: Sources) -> str:
-    """Replace every reference by its value, once, and ``$$`` by ``$``. Raises ReferenceError_."""
-    return _replace(text, sources.resolve)
+def expand(text: str, sources: Sources) -> tuple[str, tuple[str, ...]]:
+    """Replace every reference by its value, once, and ``$$`` by ``$``.
+
+    Returns the text and the values that came into it. Raises ReferenceError_.
+    """
+    values: list[str] = []
+
+    def resolve(scheme: str, name: str, default: str | None) -> str:
+        values.append(sources.resolve(scheme, name, default))
+        return values[-1]
+
+    return _replace(text, resolve), tuple(values)
 
 
 def _replace(text: str, resolve: Callable[[str, str, str | None], str]) -> str:
@@ -128,7 +149,9 @@ def _parse(inside: str | None) -> tuple[str, str, str | None]:
             "'${' starts a reference: write ${env:NAME}, ${file:/path} or ${credential:name}, "
             "or '$$' for a literal '$'"
         )
-    scheme, name = form[1], form[2]
+    if "${" in form[2].replace("$$", ""):
+        raise ReferenceError_("a reference holds another one: they cannot be nested")
+    scheme, name = form[1], form[2].replace("$$", "$")
     match scheme:
         case "env":
             parts = _ENV_NAME.fullmatch(name)
@@ -152,8 +175,8 @@ def url_parts(url: str) -> Iterable[str]:
     except ValueError:
         return
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    pieces = [target, parts.path, parts.query, parts.password or "", *re.split(r"[/&=]", target)]
-    for piece in pieces:
+    segments = (segment for segment in re.split(r"[/?&=]", target) if not _PLAIN_WORD.fullmatch(segment))
+    for piece in [target, parts.path, parts.query, parts.password or "", *segments]:
         if len(piece.strip("/")) >= _SHORTEST_URL_PART:
             yield piece
             yield unquote(piece)

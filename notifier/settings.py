@@ -6,8 +6,10 @@ reference is left unresolved and passes for a value of any kind.
 """
 
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -20,6 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from yarl import URL
 
 from notifier.document import Mapping, Scalar, Sequence_, did_you_mean, printable
 from notifier.duration import DURATION_FORM, RATE_FORM, parse_duration, parse_rate
@@ -28,12 +31,16 @@ from notifier.secret import Secret
 
 T = TypeVar("T")
 
-AUDIO_ID_FORM = r"^user:[^\s:/?#]+-pixverse:[^\s:/?#]+@[^\s:/?#]+-music:\d+$"
-_AUDIO_ID = re.compile(AUDIO_ID_FORM.replace(r"\d", "[0-9]"))
+AUDIO_ID_FORM = r"^user:[^\s:/?#]+-pixverse:[^\s:/?#]+@[^\s:/?#]+-music:[0-9]+$"
+_AUDIO_ID = re.compile(AUDIO_ID_FORM)
 _LONGEST_AUDIO_ID = 512
 _LONGEST_URL = 4096
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _LARGEST_COUNT = 100_000
+_HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
+_TEXT_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+_REFERENCE = r"\$\{"
+_REFERENCE_SCHEMA = {"type": "string", "pattern": _REFERENCE}
 
 
 class Unresolved(Scalar):
@@ -49,6 +56,10 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, arbitrary_types_allowed=True, hide_input_in_errors=True
     )
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        """Show which keys are set and never their values: any of them may have come from a reference."""
+        return [(None, key) for key in sorted(self.model_fields_set)]
+
 
 def mistake(message: str) -> PydanticCustomError:
     """Return the error that pydantic carries to the report, with this sentence in it."""
@@ -60,6 +71,19 @@ def shown(value: Scalar) -> str:
     return "the referenced value" if value.is_from_reference else f"'{printable(value)}'"
 
 
+def kind_of(value: object) -> str:
+    """Name what stands in the place of a value, without showing it."""
+    match value:
+        case Mapping():
+            return "a mapping"
+        case Sequence_():
+            return "a list"
+        case Scalar() if not value.is_null:
+            return "text"
+        case _:
+            return "nothing"
+
+
 def leaf(read: Callable[[Scalar], T], expected: str) -> Callable[[Any], Any]:
     """Make a validator of a function that reads a scalar; `expected` completes "expected …"."""
 
@@ -67,8 +91,7 @@ def leaf(read: Callable[[Scalar], T], expected: str) -> Callable[[Any], Any]:
         if isinstance(value, Unresolved):
             return value
         if isinstance(value, Mapping | Sequence_):
-            kind = "a mapping" if isinstance(value, Mapping) else "a list"
-            raise mistake(f"expected {expected}, found {kind}")
+            raise mistake(f"expected {expected}, found {kind_of(value)}")
         if not isinstance(value, Scalar) or value.is_null:
             raise mistake(f"expected {expected}, found nothing: give it a value or remove the key")
         try:
@@ -84,6 +107,14 @@ def leaf(read: Callable[[Scalar], T], expected: str) -> Callable[[Any], Any]:
 def _text(value: Scalar) -> str:
     if not value.strip():
         raise ValueError("is empty")
+    return str(value)
+
+
+def _file_path(value: Scalar) -> str:
+    if not value.strip():
+        raise ValueError("is empty")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise ValueError("is no path: it holds control characters")
     return str(value)
 
 
@@ -123,13 +154,31 @@ def split_url(url: str) -> SplitResult:
         raise ValueError("is not a URL") from None
     if parts.scheme not in {"http", "https"}:
         raise ValueError("is not a URL: expected it to start with https:// or http://")
-    if not parts.hostname:
+    if not _is_host(_host_of(url)):
         raise ValueError("is not a URL: it names no host")
     return parts
 
 
-def _url(value: Scalar) -> str:
-    split_url(value)
+def _host_of(url: str) -> str:
+    """Return the host as the client that asks it will read the URL, nothing where it will refuse to."""
+    try:
+        address = URL(url)
+        return (address.host and address.raw_host) or ""
+    except ValueError:
+        return ""
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return _HOST.fullmatch(name) is not None
+
+
+def _base_url(value: Scalar) -> str:
+    parts = split_url(value)
+    if parts.query or parts.fragment:
+        raise ValueError("is no base URL: paths are added to it, so it cannot hold '?' or '#'")
     return str(value).rstrip("/")
 
 
@@ -148,16 +197,17 @@ def _token(value: Scalar) -> Secret:
 
 
 def _or_reference(pattern: str) -> str:
-    return rf"{pattern}|\$\{{"
+    return f"{pattern}|{_REFERENCE}"
 
 
-Text = Annotated[
-    str, PlainValidator(leaf(_text, "text")), WithJsonSchema({"type": ["string", "number", "boolean"]})
-]
+Text = Annotated[str, PlainValidator(leaf(_text, "text")), WithJsonSchema(_TEXT_SCHEMA)]
+FilePath = Annotated[str, PlainValidator(leaf(_file_path, "a path")), WithJsonSchema(_TEXT_SCHEMA)]
 Count = Annotated[
     int,
     PlainValidator(leaf(_count, "a whole number")),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 1}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": _LARGEST_COUNT}, _REFERENCE_SCHEMA]}
+    ),
 ]
 Duration = Annotated[
     timedelta,
@@ -181,7 +231,7 @@ AudioId = Annotated[
     PlainValidator(leaf(_audio_id, "an audio_id")),
     WithJsonSchema({"type": "string", "pattern": _or_reference(AUDIO_ID_FORM)}),
 ]
-Url = Annotated[str, PlainValidator(leaf(_url, "a URL")), WithJsonSchema({"type": "string"})]
+BaseUrl = Annotated[str, PlainValidator(leaf(_base_url, "a URL")), WithJsonSchema({"type": "string"})]
 SecretUrl = Annotated[Secret, PlainValidator(leaf(_secret_url, "a URL")), WithJsonSchema({"type": "string"})]
 Token = Annotated[Secret, PlainValidator(leaf(_token, "a token")), WithJsonSchema({"type": "string"})]
 
@@ -198,7 +248,7 @@ class OneOf:
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, _handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"type": "string", "enum": [*self.words]}
+        return {"anyOf": [{"type": "string", "enum": [*self.words]}, _REFERENCE_SCHEMA]}
 
     def _read(self, value: Scalar) -> str:
         if value not in self.words:

@@ -10,6 +10,11 @@ _ELLIPSIS = "…"
 _KEPT_CONTROLS = "\n\t"
 # Marks that steer direction or join without being seen: U+200B-200F, 202A-202E, 2060-206F, FEFF and friends.
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufeff\uffa0]")
+# NB: unassigned may only mean younger than this Python: new emoji stay, what no font will ever draw goes.
+_IGNORABLE = re.compile(
+    "[\u2065\ufdd0-\ufdef\ufff0-\ufff8\U000e0000-\U000e0fff]|"
+    + "|".join(f"[{chr(plane | 0xFFFE)}{chr(plane | 0xFFFF)}]" for plane in range(0, 0x110000, 0x10000))
+)
 _JOINERS = "\u200c\u200d"
 _WORD_BREAK_REACH = 24
 
@@ -33,7 +38,9 @@ def _shown(character: str) -> str:
     match unicodedata.category(character):
         case "Cs":
             return "\ufffd"
-        case "Cc" | "Cf" | "Cn" | "Co":
+        case "Cc" | "Cf" | "Co":
+            return ""
+        case "Cn" if _IGNORABLE.match(character):
             return ""
         case _:
             return character

@@ -1,0 +1,54 @@
+"""Fixtures for all tests: servers on loopback and a store in a temporary directory."""
+
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from notifier.store import Store
+from tests.support.machine import needs
+from tests.support.servers import Server, ok_receiver, serving
+
+settings.register_profile("here", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("here")
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Server]:
+    """A useapi.net that knows no track until told."""
+    async with serving() as server:
+        yield server
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Server]:
+    """A server that accepts every message."""
+    async with serving() as server:
+        server.otherwise(ok_receiver)
+        yield server
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """An empty state file."""
+    async with Store(tmp_path / "state" / "state.db") as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """A server's certificate for localhost that nobody else signed, made by openssl."""
+    directory = tmp_path_factory.mktemp("tls")
+    key, public = directory / "key.pem", directory / "certificate.pem"
+    needs("openssl")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    about = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(
+        [*command, *about, "-keyout", str(key), "-out", str(public)], check=True, capture_output=True
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(public, key)
+    return context

@@ -1,0 +1,1 @@
+"""Real servers, real processes and real files for the tests to use."""
