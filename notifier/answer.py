@@ -5,7 +5,7 @@ useapi.net sends it. Nothing here trusts the other side: what cannot be read is 
 """
 
 import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +20,7 @@ from notifier.text import one_line, shorten
 WITHOUT_HINT = timedelta(seconds=60)
 WITHOUT_HINT_IN_HTML = timedelta(minutes=15)
 _LONGEST_REASON = 300
+_DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,13 @@ class Answer:
 
     @property
     def is_html(self) -> bool:
-        """Whether it is a page for people, as a proxy in between sends them."""
-        return "html" in self.headers.get("Content-Type", "").lower() or self.body.lstrip()[:1] == "<"
+        """Whether it is declared or looks like a page for people, as a proxy in between sends them."""
+        return "html" in self.headers.get("Content-Type", "").lower() or self._is_page
+
+    @property
+    def _is_page(self) -> bool:
+        """Whether it looks like such a page; Slack declares its one-word answers as HTML, too."""
+        return self.body.lstrip("\ufeff \t\r\n")[:1] == "<"
 
     def json_object(self) -> dict[str, Any]:
         """Return the JSON object that the body holds, or an empty one."""
@@ -48,7 +54,7 @@ class Answer:
         said = one_line(self.body[:4096] if said is None else said)
         if 300 <= self.status < 400:
             said = f"redirects to {self._redirect_host()}"
-        elif self.is_html:
+        elif self._is_page:
             said = "an HTML page"
         return shorten(f"HTTP {self.status}: {said}" if said else f"HTTP {self.status}", _LONGEST_REASON)
 
@@ -57,7 +63,9 @@ class Answer:
             location = urlsplit(one_line(self.headers.get("Location", "")))
         except ValueError:
             return "nowhere"
-        return f"{location.scheme}://{location.hostname}" if location.hostname else "another path"
+        if not location.hostname:
+            return "another path"
+        return f"{location.scheme}://{location.hostname}" if location.scheme else location.hostname
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +77,13 @@ class Unreachable:
 
 def seconds(value: object) -> timedelta | None:
     """Read a number of seconds, given as a number or as text, capped at a day; None when it is none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
+    if not value >= 0:  # NB: neither is NaN
         return None
-    if not math.isfinite(number) or number < 0:
-        return None
-    return min(timedelta(seconds=min(number, 1e6)), LONGEST_HINT)
+    return timedelta(seconds=min(value, LONGEST_HINT.total_seconds()))
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

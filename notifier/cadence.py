@@ -26,4 +26,5 @@ def next_read(previous: float, *, now: float, interval: float, unfinished: int, 
     if due > now:
         return due
     missed = (now - previous) // period
-    return previous + (missed + 1) * period
+    due = previous + (missed + 1) * period
+    return due if due > now else due + period  # NB: 1.0 // 0.1 is 9.0, which would be due at once again

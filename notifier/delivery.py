@@ -12,6 +12,7 @@ from notifier.event import Event
 
 LONGEST_HINT = timedelta(days=1)
 _JITTER = 0.2
+_MOST_DOUBLINGS = 60
 
 
 class DeliveryState(StrEnum):
@@ -81,9 +82,9 @@ class Backoff:
         A wait that the other side asked for (`at_least`, capped at a day) replaces the first back-off and
         bounds the later ones from below. Jitter only ever lengthens, and is added after the cap.
         """
-        doubled = self.first * 2 ** min(failures - 1, 40) if self.first < self.longest else self.longest
-        wait = min(doubled, self.longest)
+        doubled = self.first.total_seconds() * 2.0 ** min(failures - 1, _MOST_DOUBLINGS)
+        wait = min(timedelta(seconds=min(doubled, self.longest.total_seconds())), self.longest)
         if at_least is not None:
             asked = min(at_least, LONGEST_HINT)
-            wait = asked if failures <= 1 else max(asked, min(wait, self.longest))
+            wait = asked if failures <= 1 else max(asked, wait)
         return wait * (1 + _JITTER * rng.random())

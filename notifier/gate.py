@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from random import Random
 
-from notifier.delivery import Backoff
+from notifier.delivery import LONGEST_HINT, Backoff
 
 
 class GateState(StrEnum):
@@ -46,7 +46,7 @@ class Gate:
         self._rng = rng
         self._starts: deque[float] = deque(maxlen=pace.count if pace else 1)
         self._not_before = float("-inf")
-        self._is_probed = False
+        self._probe: Passage | None = None
         self.failures = 0
         self.reason: str | None = None
         self.is_paused = False
@@ -70,11 +70,12 @@ class Gate:
         With a closed gate the first who asks becomes the probe. Whoever holds a passage ends it with
         `succeeded`, `failed` or `pause` when there is an answer, and with `release` in any case.
         """
-        if self.is_paused or (self.failures and self._is_probed):
+        if self.is_paused or (self.failures and self._probe is not None):
             return None
-        is_probe = self.failures > 0
-        self._is_probed = self._is_probed or is_probe
-        return Passage(is_probe)
+        passage = Passage(is_probe=self.failures > 0)
+        if passage.is_probe:
+            self._probe = passage
+        return passage
 
     def remaining(self, now: float) -> float:
         """Return the seconds until a request may leave: the wait and the pace. Ask again after sleeping."""
@@ -82,8 +83,8 @@ class Gate:
 
     def release(self, passage: Passage) -> None:
         """Give a passage back, so that another can become the probe."""
-        if passage.is_probe:
-            self._is_probed = False
+        if passage is self._probe:
+            self._probe = None
 
     def enter(self, now: float) -> None:
         """Note that a request leaves now, for the pace."""
@@ -95,46 +96,55 @@ class Gate:
         return max(0.0, self._starts[0] + self._pace.period.total_seconds() - now)
 
     def succeeded(self) -> bool:
-        """Open the gate after an answer that shows the remote end well; True when it was closed."""
-        was_closed = self.failures > 0 or self.is_paused
+        """Open the gate after an answer that shows the remote end well; True when it was closed.
+
+        A paused gate stays paused: the answer is to a request that left before, and a person is needed.
+        """
+        if self.is_paused:
+            return False
+        was_closed = self.failures > 0
         self.failures = 0
-        self._is_probed = False
-        self.is_paused = False
+        self._probe = None
         self.reason = None
         return was_closed
 
     def failed(self, now: float, passage: Passage, reason: str, *, after: timedelta | None = None) -> bool:
         """Close the gate after a failure of the remote end, for at least `after` when it said so.
 
-        Requests under way together that fail together count as one failure: False for the later ones.
+        Requests under way together that fail together count as one failure: False for the later ones. So
+        does one that fails while the gate is paused, which changes nothing.
         """
+        if self.is_paused:
+            return False
         is_new = passage.is_probe or self.failures == 0
         if is_new:
             self.failures += 1
-            self.was_told = after is not None
             delay = self.backoff.delay(self.failures, self._rng, at_least=after)
         else:
-            self.was_told = self.was_told or after is not None
-            delay = after or timedelta(0)
-        self.reason = reason
-        self._not_before = max(self._not_before, now + delay.total_seconds())
+            delay = min(after or timedelta(0), LONGEST_HINT)
+        self._wait(now, delay, reason, is_told=after is not None)
         return is_new
 
-    def repace(self, pace: Pace) -> None:
+    def _wait(self, now: float, length: timedelta, reason: str, *, is_told: bool) -> None:
+        """Lengthen the wait; one that the other side named itself stays so until it is over."""
+        self.was_told = is_told or (self.was_told and now < self._not_before)
+        self._not_before = max(self._not_before, now + length.total_seconds())
+        self.reason = reason
+
+    def repace(self, pace: Pace | None) -> None:
         """Keep another pace from now on, also with regard to the requests just sent."""
         self._pace = pace
-        self._starts = deque(self._starts, maxlen=pace.count)
+        self._starts = deque(self._starts, maxlen=pace.count if pace else 1)
 
     def hold(self, now: float, length: timedelta, reason: str) -> None:
         """Let nobody through before `length` is over although nothing failed: the other side said so."""
-        self._not_before = max(self._not_before, now + length.total_seconds())
-        self.reason = reason
-        self.was_told = True
+        if not self.is_paused:
+            self._wait(now, length, reason, is_told=True)
 
     def pause(self, reason: str) -> None:
         """Close the gate until a person acts."""
         self.is_paused = True
-        self._is_probed = False
+        self._probe = None
         self.reason = reason
 
     def restore(
@@ -148,5 +158,7 @@ class Gate:
 
     def reopen(self) -> None:
         """Open the gate because a person said so or the remote end is another one now."""
+        self.is_paused = False
         self.succeeded()
         self._not_before = float("-inf")
+        self.was_told = False

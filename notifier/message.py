@@ -3,16 +3,25 @@
 The texts are cleaned but not escaped, and not yet cut to a service's limits: both are the target's to do.
 """
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from notifier.event import Alert, Event, EventType, TrackNews
-from notifier.text import clean, minutes, one_line
+from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Status, Track
 
 _LONGEST_URL = 2000
+_LONGEST_NAME = 80
+_LONGEST_STATUS = 30
+_LONGEST_FACT = 60
+_LONGEST_READ = 8000
+_MOST_LINES = 20
+_BLANK_LINES = re.compile(r"\n\s*\n")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
+_URL_MARKS = "%/:?#[]@!$&'()*+,;=~"
 
 
 class Tone(StrEnum):
@@ -28,7 +37,7 @@ _EMOJI = {Tone.GOOD: "✅", Tone.BAD: "❌", Tone.WARNING: "⚠️"}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One event in words. `facts` are pairs of a label of ours and a value from outside."""
+    """One event in words. `facts` are pairs of a label of ours and a short value from outside."""
 
     tone: Tone
     headline: str
@@ -69,7 +78,9 @@ def _alert(alert: Alert, at: datetime) -> Message:
 
 
 def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
-    name = one_line(news.name) or one_line(news.audio_id)
+    name = _line(news.name, _LONGEST_NAME) or _line(news.audio_id, _LONGEST_NAME)
+    audio_id = one_line(news.audio_id)
+    status = _line(news.status, _LONGEST_STATUS)
     match event_type:
         case EventType.TEST:
             kind = EventType.COMPLETED if news.status == Status.COMPLETED else EventType.FAILED
@@ -85,44 +96,46 @@ def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
                 url=_web_url(news.track),
                 facts=_facts(news.track),
                 prompt=_text(news.track, "prompt"),
-                audio_id=news.audio_id,
+                audio_id=audio_id,
             )
         case EventType.MISSING:
             return Message(
                 Tone.BAD,
                 f"{name} is missing",
                 at,
+                facts=_facts(news.track),
+                prompt=_text(news.track, "prompt"),
                 note="useapi.net does not know this track: it was deleted, has expired or never existed. "
                 "It is not asked for any more.",
-                audio_id=news.audio_id,
+                audio_id=audio_id,
             )
         case EventType.STALLED:
             since = _elapsed(news.track, at)
             return Message(
                 Tone.WARNING,
-                f"{name} is still {one_line(news.status)}" + (f" after {since}" if since else ""),
+                f"{name} is still {status}" + (f" after {since}" if since else ""),
                 at,
-                facts=tuple(fact for fact in _facts(news.track) if fact[0] != "Took"),
+                facts=_facts(news.track),
                 prompt=_text(news.track, "prompt"),
                 note="It takes longer than usual; it is still watched.",
-                audio_id=news.audio_id,
+                audio_id=audio_id,
             )
         case _:
-            return _failure(name, news, at)
+            ended = "failed" if news.status == Status.FAILED else f"ended as {status}"
+            return _failure(f"{name} {ended}", news, at)
 
 
-def _failure(name: str, news: TrackNews, at: datetime) -> Message:
-    ended = "failed" if news.status == Status.FAILED else f"ended as {one_line(news.status)}"
-    code = _text(news.track, "fail_code")
+def _failure(headline: str, news: TrackNews, at: datetime) -> Message:
+    code = _short(news.track, "fail_code")
     return Message(
         Tone.BAD,
-        f"{name} {ended}",
+        headline,
         at,
-        facts=(*((("Code", one_line(code)),) if code else ()), *_facts(news.track)),
+        facts=(*((("Code", code),) if code else ()), *_facts(news.track)),
         prompt=_text(news.track, "prompt"),
         detail=_text(news.track, "fail_reason") or _text(news.track, "error"),
         note="Submitting the same request again often works.",
-        audio_id=news.audio_id,
+        audio_id=one_line(news.audio_id),
     )
 
 
@@ -130,15 +143,14 @@ def _facts(track: Track | None) -> tuple[tuple[str, str], ...]:
     if track is None:
         return ()
     length, credits_spent = track.number("duration"), track.number("credits")
-    model = track.text("model")
     took = _took(track)
     facts = (
         ("Length", minutes(length) if length is not None else None),
-        ("Model", one_line(model) if model else None),
-        ("Credits", f"{credits_spent:g}" if credits_spent is not None else None),
+        ("Model", _short(track, "model")),
+        ("Credits", f"{credits_spent:.15g}" if credits_spent is not None else None),
         ("Took", minutes(took.total_seconds()) if took is not None else None),
     )
-    return tuple((label, value) for label, value in facts if value)
+    return tuple((label, shorten(value, _LONGEST_FACT)) for label, value in facts if value)
 
 
 def _took(track: Track) -> timedelta | None:
@@ -154,18 +166,39 @@ def _elapsed(track: Track | None, at: datetime) -> str | None:
     return minutes((at - track.created_at).total_seconds())
 
 
-def _text(track: Track | None, field: str) -> str | None:
+def _line(text: str, limit: int) -> str:
+    return shorten(one_line(text[:_LONGEST_READ]), limit)
+
+
+def _short(track: Track | None, field: str) -> str | None:
     text = track.text(field) if track is not None else None
-    return (clean(text).strip() or None) if text else None
+    return _line(text, _LONGEST_FACT) if text else None
+
+
+def _text(track: Track | None, field: str) -> str | None:
+    """Return a field's text, with so few lines that it leaves room for the messages around it."""
+    text = track.text(field) if track is not None else None
+    if not text:
+        return None
+    lines = _BLANK_LINES.sub("\n\n", clean(text[:_LONGEST_READ])).strip().split("\n")
+    kept = lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
+    return "\n".join(kept) or None
 
 
 def _web_url(track: Track | None) -> str | None:
-    """Return the audio's link when it is one that a browser may be sent to."""
+    """Return the audio's link when it is one that a browser may be sent to.
+
+    What RFC 3986 does not allow in a URL is percent-encoded; a URL that people and browsers could read as
+    another host's is no link.
+    """
     url = track.text("url") if track is not None else None
     if not url or len(url) > _LONGEST_URL or any(c.isspace() or not c.isprintable() for c in url):
         return None
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return None
-    return url if parts.scheme in {"http", "https"} and parts.hostname else None
+    is_plain = parts.username is None and _HOST.fullmatch(parts.hostname or "") is not None
+    safe = quote(url, safe=_URL_MARKS)
+    return safe if parts.scheme in {"http", "https"} and is_plain and len(safe) <= _LONGEST_URL else None

@@ -16,6 +16,11 @@ from notifier.clock import from_rfc3339
 from notifier.text import one_line, shorten
 
 _LONGEST_STATUS = 64
+_LONGEST_READ = 1000
+_LARGEST_STATUS = 10**9
+_MOST_DIGITS = 308
+_LARGEST_EXPONENT = 1023
+_DEEPEST = 60
 _STATUS_FIELDS = ("audio_status_final", "audio_status_name", "audio_status")
 
 
@@ -113,8 +118,7 @@ def _read_status(answer: Mapping[str, Any]) -> tuple[str, bool]:
     """Read name and finality: the final flag decides when present, else the name, else the number."""
     name, number = answer.get("audio_status_name"), answer.get("audio_status")
     by_number = _BY_NUMBER.get(number) if type(number) is int else None
-    known = by_number or (f"{Status.UNKNOWN}({number})" if type(number) is int else Status.UNKNOWN)
-    status = _spelt(name) if isinstance(name, str) and name.strip() else known
+    status = _spelt(name) if isinstance(name, str) and name.strip() else by_number or _unknown(number)
     match answer.get("audio_status_final"):
         case bool(is_final):
             return status, is_final
@@ -126,8 +130,13 @@ def _read_status(answer: Mapping[str, Any]) -> tuple[str, bool]:
             return status, False
 
 
+def _unknown(number: object) -> str:
+    is_usable = type(number) is int and abs(number) < _LARGEST_STATUS
+    return f"{Status.UNKNOWN}({number})" if is_usable else Status.UNKNOWN
+
+
 def _spelt(name: str) -> str:
-    plain = shorten(one_line(name), _LONGEST_STATUS)
+    plain = shorten(one_line(name[:_LONGEST_READ]), _LONGEST_STATUS)
     return plain.upper() if plain.upper() in _KNOWN_NAMES else plain or Status.UNKNOWN
 
 
@@ -145,41 +154,38 @@ def _kind(answer: object) -> str:
             return "a number"
 
 
-def compact_json(value: object) -> str:
-    """Write JSON that every parser accepts: no NaN, no lone surrogate, however deep the value.
+def read_json(text: str) -> Any:
+    """Read JSON; a whole number with more digits than a double can hold is read as infinite, not refused.
 
-    A value nested deeper than this interpreter can write keeps its plain members, the others become null.
+    Raises ValueError when it is no JSON and RecursionError when it is nested too deeply for this interpreter.
     """
-    try:
-        text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except RecursionError:
-        text = compact_json(_flat(value))
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def compact_json(value: object) -> str:
+    """Write JSON that every parser accepts: what it cannot hold becomes null, a lone surrogate U+FFFD.
+
+    It cannot hold NaN, numbers beyond a double and, since common parsers stop at 64 levels, deeper nesting.
+    """
+    text = json.dumps(_writable(value, _DEEPEST), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _finite(value: object) -> object:
+def _writable(value: object, levels: int) -> object:
     match value:
         case float() if not math.isfinite(value):
             return None
+        case int() if value.bit_length() > _LARGEST_EXPONENT:
+            return None
+        case dict() | list() | tuple() if levels == 0:
+            return None
         case dict():
-            return {str(key): _finite(member) for key, member in value.items()}
+            return {str(key): _writable(member, levels - 1) for key, member in value.items()}
         case list() | tuple():
-            return [_finite(member) for member in value]
+            return [_writable(member, levels - 1) for member in value]
         case _:
             return value
-
-
-def _flat(value: object) -> object:
-    """Drop what lies deeper than the members of the members of an object."""
-    if not isinstance(value, dict):
-        return None
-    return {
-        key: member if not isinstance(member, dict | list) else _plain_members(member)
-        for key, member in value.items()
-    }
-
-
-def _plain_members(value: object) -> object:
-    if not isinstance(value, dict):
-        return None
-    return {key: None if isinstance(member, dict | list) else member for key, member in value.items()}

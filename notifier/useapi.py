@@ -4,7 +4,6 @@ Source: https://useapi.net/docs/api-pixverse-v2/get-pixverse-music-audio_id. Som
 410, 412, 422, 429, 596) are seen on the vendor's other endpoints and handled without being relied on.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,11 +16,12 @@ from yarl import URL
 from notifier.answer import Answer, Unreachable, retry_after, told_wait, until_rfc3339
 from notifier.clock import Clock
 from notifier.config import Useapi
-from notifier.text import one_line
-from notifier.track import NotATrackError, Track, parse
+from notifier.text import one_line, shorten
+from notifier.track import NotATrackError, Track, parse, read_json
 from notifier.wire import Wire
 
 LARGEST_ANSWER = 512 * 1024
+_LONGEST_SAID = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def classify(answer: Answer, *, now: datetime) -> Reading:
     if answer.status == 200:
         return _track(answer)
     fields = answer.json_object()
-    reason = answer.describe(_error_text(fields) if fields else None)
+    reason = answer.describe(_error_text(fields) or None)
     match answer.status:
         case 404 | 410 as status:
             return NotFound(reason, is_gone=status == 410)
@@ -124,19 +124,21 @@ def classify(answer: Answer, *, now: datetime) -> Reading:
 
 
 def _track(answer: Answer) -> Reading:
-    if len(answer.body) > LARGEST_ANSWER:
-        return Unreadable(
-            f"HTTP 200: the answer is larger than {LARGEST_ANSWER // 1024} KiB", is_permanent=False
-        )
+    """Read the track; an answer that only this track can be the cause of concerns no other one."""
     try:
-        decoded = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        what = "an HTML page" if answer.is_html else "no JSON" if answer.body.strip() else "an empty body"
+        decoded = read_json(answer.body)
+    except RecursionError:
+        return Unreadable("HTTP 200: the answer is nested too deeply", is_permanent=False)
+    except ValueError:
+        if len(answer.body.encode(errors="replace")) > LARGEST_ANSWER:
+            limit = f"{LARGEST_ANSWER // 1024} KiB"
+            return Unreadable(f"HTTP 200: the answer is larger than {limit}", is_permanent=False)
+        what = "an empty body" if not answer.body.strip() else "an HTML page" if answer.is_html else "no JSON"
         return Refused(Trouble.UNAVAILABLE, f"HTTP 200: {what} instead of a track")
     try:
         return parse(decoded)
     except NotATrackError as error:
-        said = _error_text(decoded) if isinstance(decoded, dict) else ""
+        said = shorten(_error_text(decoded), _LONGEST_SAID) if isinstance(decoded, dict) else ""
         return Unreadable(f"HTTP 200: {error}{f' ({said})' if said else ''}", is_permanent=False)
 
 

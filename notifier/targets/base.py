@@ -5,10 +5,10 @@ into an `Outcome`. What follows from an outcome is decided elsewhere, once for a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -19,6 +19,8 @@ from notifier.event import Event
 from notifier.gate import Pace
 from notifier.secret import Secret
 from notifier.settings import SecretUrl, Settings, Unresolved, mistake
+
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,16 @@ class Target(Settings, ABC):
     def with_url(self, url: Secret) -> Self:
         """Return the same target at another URL, as the demo and the tests need it."""
         return self.model_copy(update={"url": url})
+
+
+def as_many_as_fit(parts: Iterable[Part], fits: Callable[[Sequence[Part]], bool]) -> list[Part]:
+    """Return the first part and those after it that one message still takes, in order."""
+    taken: list[Part] = []
+    for part in parts:
+        if taken and not fits([*taken, part]):
+            break
+        taken.append(part)
+    return taken
 
 
 def classify_by_status(answer: Answer, *, now: datetime) -> Outcome:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from notifier import __version__
 from notifier.answer import Answer, seconds, told_wait
@@ -22,20 +22,25 @@ from notifier.event import Event
 from notifier.gate import Pace
 from notifier.message import Message, Tone, compose
 from notifier.secret import Secret
-from notifier.settings import leaf
-from notifier.targets.base import Request, Target
-from notifier.targets.mention import Mention
+from notifier.settings import Unresolved, leaf, mistake
+from notifier.targets.base import Request, Target, as_many_as_fit
+from notifier.targets.mention import Mentions
 from notifier.text import shorten
 from notifier.track import compact_json
 
 _MOST_EVENTS = 10
-_ROOM = 4500
-"""Characters for the foreign texts of all embeds of a message; Discord takes 6,000 with the labels."""
-_LONGEST_TITLE = 200
+_MOST_CHARACTERS = 6000
+"""All texts of all embeds of a message together."""
+_LONGEST_HEADLINE = 120
+_LONGEST_DETAIL = 1000
+_LONGEST_PROMPT = 500
+_LONGEST_FOOTER = 150
 _HOSTS = frozenset({"discord.com", "ptb.discord.com", "canary.discord.com", "discordapp.com"})
-_API = re.compile(r"^/api(/v\d+)?/webhooks/")
+_WEBHOOK = re.compile(r"/api(?:/v\d+)?/webhooks/(\d+/[^/]+)(?:/(?:slack|github))?/?")
+_SNOWFLAKE = re.compile(r"[0-9]{1,20}")
 _COLOURS = {Tone.GOOD: 0x2EB67D, Tone.BAD: 0xE01E5A, Tone.WARNING: 0xECB22E}
 _MARKUP = re.compile(r"[\\*_~`|>#\-+\[\]()<:@]")
+_LIST_NUMBER = re.compile(r"^(\s*\d+)\.", re.MULTILINE)
 
 
 def _username(value: Scalar) -> str:
@@ -55,12 +60,20 @@ Username = Annotated[
 ]
 
 
+def _snowflakes(mentions: tuple[str, ...]) -> tuple[str, ...]:
+    for mention in mentions:
+        identifier = mention.partition(":")[2]
+        if not isinstance(mention, Unresolved) and identifier and not _SNOWFLAKE.fullmatch(identifier):
+            raise mistake("names somebody by letters: an ID of Discord has only digits")
+    return mentions
+
+
 class Discord(Target):
     """A Discord channel behind a webhook."""
 
     type: Literal["discord"] = Field(description="A Discord webhook.")
     username: Username | None = Field(default=None, description="The name that messages appear under.")
-    mention: tuple[Mention, ...] = Field(
+    mention: Annotated[Mentions, AfterValidator(_snowflakes)] = Field(
         default=(), description="Who is pinged with each message: user:ID, role:ID, here, everyone."
     )
 
@@ -73,11 +86,13 @@ class Discord(Target):
         return _MOST_EVENTS
 
     def render(self, events: Sequence[Event], *, now: datetime) -> Request:
-        """Return one message with an embed for each of up to ten events."""
-        messages = [compose(event) for event in events[:_MOST_EVENTS]]
-        room = _ROOM // len(messages)
+        """Return one message with an embed for each of as many events as it takes, ten at the most."""
+        embeds = as_many_as_fit(
+            (_embed(compose(event)) for event in events[:_MOST_EVENTS]),
+            lambda embeds: sum(map(_length, embeds)) <= _MOST_CHARACTERS,
+        )
         payload: dict[str, Any] = {
-            "embeds": _distinct_links([_embed(message, room) for message in messages]),
+            "embeds": _distinct_links(embeds),
             "allowed_mentions": _allowed(self.mention),
         }
         if self.username:
@@ -89,7 +104,7 @@ class Discord(Target):
             "User-Agent": f"DiscordBot (https://useapi.net, {__version__}) pixverse-notifier/{__version__}",
         }
         url = Secret(_execute_url(self.url.reveal()))
-        return Request("POST", url, headers, compact_json(payload).encode(), len(messages))
+        return Request("POST", url, headers, compact_json(payload).encode(), len(embeds))
 
     def classify(self, answer: Answer, *, now: datetime) -> Outcome:
         """Read Discord's own rate-limit hints besides the status."""
@@ -115,7 +130,8 @@ def _execute_url(url: str) -> str:
     parts = urlsplit(url)
     host, path = parts.netloc, parts.path
     if (parts.hostname or "") in _HOSTS:
-        path = _API.sub("/api/v10/webhooks/", path)
+        webhook = _WEBHOOK.fullmatch(path)
+        path = f"/api/v10/webhooks/{webhook[1]}" if webhook else path
         host = "discord.com" if parts.hostname == "discordapp.com" else host
     query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key != "wait"]
     return urlunsplit((parts.scheme, host, path, urlencode([*query, ("wait", "true")]), ""))
@@ -139,35 +155,33 @@ def _allowed(mentions: Sequence[str]) -> dict[str, list[str]]:
     return allowed
 
 
-def _embed(message: Message, room: int) -> dict[str, Any]:
+def _embed(message: Message) -> dict[str, Any]:
     embed: dict[str, Any] = {
-        "title": shorten(f"{message.emoji} {escape(shorten(message.headline, 80))}", _LONGEST_TITLE),
+        "title": f"{message.emoji} {escape(shorten(message.headline, _LONGEST_HEADLINE))}",
         "color": _COLOURS[message.tone],
         "timestamp": to_rfc3339(message.at),
     }
     if message.url:
         embed["url"] = message.url
-    paragraphs = _paragraphs(message, room - 300)
+    paragraphs = _paragraphs(message)
     if paragraphs:
         embed["description"] = paragraphs
-    fields = [
-        {"name": label, "value": escape(shorten(value, 60)), "inline": True} for label, value in message.facts
-    ]
+    fields = [{"name": label, "value": escape(value), "inline": True} for label, value in message.facts]
     if fields:
         embed["fields"] = fields
     if message.audio_id:
-        embed["footer"] = {"text": shorten(message.audio_id, 150)}
+        embed["footer"] = {"text": shorten(message.audio_id, _LONGEST_FOOTER)}
     return embed
 
 
-def _paragraphs(message: Message, room: int) -> str:
-    """Write detail, prompt and note; escaping may double the foreign text, so it gets half of the room."""
-    share = max(20, min(room // 4, 1000))
+def _paragraphs(message: Message) -> str:
+    """Write detail, prompt and note; escaping may double the foreign text."""
     parts = []
     if message.detail:
-        parts.append(escape(shorten(message.detail, share)))
+        parts.append(escape(shorten(message.detail, _LONGEST_DETAIL)))
     if message.prompt:
-        parts.append("\n".join(f"> {line}" for line in escape(shorten(message.prompt, share)).split("\n")))
+        lines = escape(shorten(message.prompt, _LONGEST_PROMPT)).split("\n")
+        parts.append("\n".join(f"> {line}" for line in lines))
     if message.note:
         parts.append(message.note)
     return "\n\n".join(parts)
@@ -175,7 +189,15 @@ def _paragraphs(message: Message, room: int) -> str:
 
 def escape(text: str) -> str:
     """Put a backslash before everything that Discord's Markdown gives a meaning, anywhere in the text."""
-    return _MARKUP.sub(r"\\\g<0>", text)
+    return _LIST_NUMBER.sub(r"\1\\.", _MARKUP.sub(r"\\\g<0>", text))
+
+
+def _length(embed: Mapping[str, Any]) -> int:
+    """Count what Discord counts of an embed."""
+    texts = [embed["title"], embed.get("description", ""), embed.get("footer", {}).get("text", "")]
+    return sum(map(len, texts)) + sum(
+        len(field["name"]) + len(field["value"]) for field in embed.get("fields", ())
+    )
 
 
 def _distinct_links(embeds: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -22,8 +22,24 @@ class BodyError(ValueError):
 
 
 def _tojson(value: object) -> str:
-    """Write a value as JSON; what an event does not have is ``null``."""
-    return compact_json(None if isinstance(value, Undefined) else value)
+    """Write a value as JSON; what an event does not have is ``null``, wherever it stands in the value."""
+    return compact_json(_defined(value))
+
+
+def _defined(value: object) -> object:
+    match value:
+        case Undefined():
+            return None
+        case dict():
+            return {key: _defined(member) for key, member in value.items()}
+        case list() | tuple():
+            return [_defined(member) for member in value]
+        case _:
+            return value
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no value of JSON")
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
@@ -42,7 +58,9 @@ class BodyTemplate:
         self.source = source
         try:
             self._template = _ENVIRONMENT.from_string(source)
-        except TemplateError as error:
+        except (
+            Exception
+        ) as error:  # NB: Jinja lets Python's own errors through, such as too many nested loops
             raise BodyError(f"does not compile: {_sentence(error)}") from None
 
     def __eq__(self, other: object) -> bool:
@@ -60,7 +78,7 @@ class BodyTemplate:
         if len(body) > _LARGEST_BODY:
             raise BodyError(f"renders more than {_LARGEST_BODY} characters for a {event.type} event")
         try:
-            json.loads(body)
+            json.loads(body, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             raise BodyError(f"renders no JSON for a {event.type} event: {_sentence(error)}") from None
         return body.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -70,6 +70,8 @@ def _body(value: Scalar) -> BodyTemplate:
         for is_completed in (True, False):
             template.render(sample_event(is_completed=is_completed))
     except BodyError as error:
+        if value.is_from_reference:  # the template's own complaint would quote it
+            raise mistake("does not render a sample event to JSON; it came from a reference") from None
         raise mistake(str(error)) from None
     return template
 
@@ -95,10 +97,12 @@ class Webhook(Target):
     """Any URL that takes JSON."""
 
     type: Literal["webhook"] = Field(description="Any URL that takes JSON.")
-    secret: Annotated[tuple[SigningSecret, ...], BeforeValidator(_as_list)] = Field(
+    secret: Annotated[
+        tuple[SigningSecret, ...],
+        BeforeValidator(_as_list, json_schema_input_type=SigningSecret | tuple[SigningSecret, ...]),
+    ] = Field(
         default=(),
         description="Signs each request after Standard Webhooks; a list of several while rotating.",
-        json_schema_extra={"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
     )
     headers: dict[HeaderName, HeaderValue] = Field(default={}, description="Further request headers.")
     method: Annotated[str, OneOf("POST", "PUT", "PATCH")] = Field(
