@@ -4,12 +4,16 @@ Source: https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 import os
+import re
 import socket
 import time
 from collections.abc import Mapping
 from datetime import timedelta
 
+from notifier.text import one_line, shorten
+
 _LONGEST_STATUS = 500
+_MICROSECONDS = re.compile("[1-9][0-9]{0,14}")
 
 
 class ServiceManager:
@@ -28,7 +32,7 @@ class ServiceManager:
 
     def ready(self, status: str) -> None:
         """Say that the service has started, or that a reload is over."""
-        self._send("READY=1", f"STATUS={_one_line(status)}")
+        self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
         """Say that a reload has begun; `ready` ends it."""
@@ -37,11 +41,11 @@ class ServiceManager:
 
     def status(self, status: str) -> None:
         """Show a line in ``systemctl status``."""
-        self._send(f"STATUS={_one_line(status)}")
+        self._send(_status(status))
 
     def stopping(self) -> None:
         """Say that the service is on its way out."""
-        self._send("STOPPING=1", "STATUS=stopping")
+        self._send("STOPPING=1", _status("stopping"))
 
     def feed_watchdog(self) -> None:
         """Say that the service makes progress."""
@@ -54,19 +58,19 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as connection:
                 connection.setblocking(False)  # a full queue loses one message, it never stops the loop
                 connection.connect(self._address)
-                connection.sendall("\n".join(fields).encode("utf-8", "replace"))
+                connection.sendall("\n".join(fields).encode())
         except OSError:
             return  # nobody to tell; a watchdog that hears nothing acts by itself
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:_LONGEST_STATUS]
+def _status(text: str) -> str:
+    """Make a status of text that may come from outside: a line feed in it would begin another field."""
+    return f"STATUS={shorten(one_line(text), _LONGEST_STATUS)}"
 
 
 def _watchdog(environment: Mapping[str, str]) -> timedelta | None:
     microseconds, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
-    if not microseconds.isdigit() or int(microseconds) == 0:
-        return None
-    if pid and pid != str(os.getpid()):
+    is_meant_for_us = pid in {"", str(os.getpid())}
+    if not is_meant_for_us or not _MICROSECONDS.fullmatch(microseconds):
         return None
     return timedelta(microseconds=int(microseconds)) / 3

@@ -1,0 +1,1 @@
+"""What the service manager makes of the files in ``systemd/``."""
