@@ -8,13 +8,9 @@ import hashlib
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
-import structlog
-
 from notifier.store import StoredGate
 from notifier.targets import Target
 from notifier.worker import Common, Worker
-
-log = structlog.get_logger()
 
 
 def fingerprint(target: Target, salt: str) -> str:
@@ -29,6 +25,7 @@ class Deliverer:
         self._common = common
         common.hold_type = self.hold_type
         self._workers: dict[str, Worker] = {}
+        self._is_stopping = False
         self._running: dict[str, asyncio.Task[None]] = {}
 
     async def apply(self, targets: Mapping[str, Target]) -> None:
@@ -44,8 +41,7 @@ class Deliverer:
             stored, mark = gates.get(name), fingerprint(target, salt)
             if stored is None or stored.fingerprint != mark:
                 now = self._common.clock.now()
-                if await self._common.store.reopen(name, now=now, fingerprint=mark):
-                    log.info("target.resumed", target=name, reason="its url has changed")
+                await self._common.store.reopen(name, now=now, fingerprint=mark)
                 stored = None
             self._put(name, target, stored)
 
@@ -53,7 +49,7 @@ class Deliverer:
         worker = self._workers.get(name)
         if worker is not None:
             if stored is None:
-                worker.gate.reopen()
+                worker.reopen()
             worker.retarget(target, self._common.settings)
             return
         worker = self._workers[name] = Worker(name, target, self._common, stored)
@@ -70,12 +66,11 @@ class Deliverer:
             if worker is not None:
                 worker.wake()
 
-    def hold_type(self, type_name: str, length: timedelta, reason: str) -> None:
+    async def hold_type(self, type_name: str, length: timedelta, reason: str) -> None:
         """Let every target of a type wait, because the service said so to one of them."""
-        now = self._common.clock.monotonic()
-        for worker in self._workers.values():
+        for worker in [*self._workers.values()]:
             if worker.target.type_name == type_name:
-                worker.gate.hold(now, length, reason)
+                await worker.hold(length, reason)
 
     async def look_again(self) -> None:
         """Take up what another process changed in the state file."""
@@ -91,18 +86,29 @@ class Deliverer:
             if worker.gate.is_paused
         }
 
+    async def report_standing(self) -> None:
+        """Tell of pauses and dead letters that a crash may have kept from being told."""
+        for name, reason in self.paused().items():
+            await self._workers[name].narrator.paused(reason)
+        for name, backlog in (await self._common.store.backlogs()).items():
+            if backlog.dead and name in self._workers:
+                await self._workers[name].narrator.dead_letters(backlog.dead, "given up on in an earlier run")
+
     def names(self) -> Collection[str]:
         """Return the targets that are worked for."""
         return self._workers.keys()
 
     async def stop(self) -> None:
         """Start no further attempt and let those under way finish, for up to 10 seconds."""
+        self._is_stopping = True
         for worker in self._workers.values():
             worker.stop()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def crashed(self) -> BaseException | None:
         """Return the error of a worker that ended by itself, which none ever should."""
+        if self._is_stopping:
+            return None
         for task in self._running.values():
             if task.done() and not task.cancelled():
                 return task.exception() or RuntimeError(f"{task.get_name()} ended")

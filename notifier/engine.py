@@ -75,7 +75,7 @@ class Engine:
             rng=rng,
             metrics=self.metrics,
             wake=self.deliverer.wake,
-            report=self.reporter.report,
+            reporter=self.reporter,
         )
         self.schedule = Schedule(self._poller.turn, spacing=config.useapi.rate.spacing)
 
@@ -85,6 +85,7 @@ class Engine:
         gates = await self.store.gates()
         self.upstream.take_up(gates.get(TOKEN_GATE))
         await self.deliverer.apply(self.config.targets)
+        await self.deliverer.report_standing()
         self.schedule.start()
         await self._apply_watches(self.config)
         self.metrics.config_loaded(self._clock.now())
@@ -175,12 +176,16 @@ class Engine:
                 unfinished.append(watch)
         self.schedule.add(unfinished)
 
-    def statuses(self) -> Counter[str]:
-        """Count the tracks on the watchlist by their last known status."""
-        return Counter(
-            watch.sighting.status if watch.sighting is not None else Status.UNKNOWN.value
-            for watch in self.watches.values()
-        )
+    async def refresh_metrics(self) -> None:
+        """Bring the metrics up to date that are counted only when somebody looks."""
+        seen = (watch.sighting for watch in self.watches.values())
+        unread = Status.UNKNOWN.value
+        self.metrics.show_tracks(Counter(unread if one is None else one.status for one in seen))
+        backlogs = await self.reporter.attempt(self.store.backlogs(), default=None)
+        if backlogs is not None:
+            paused = self.deliverer.paused()
+            is_paused = {name: name in paused for name in self.deliverer.names()}
+            self.metrics.show_backlogs(backlogs, is_paused, self._clock.now())
 
 
 def _wire(config: Config) -> Wire:

@@ -5,7 +5,7 @@ Never sends a message and never imports what does: an event ends in the outbox, 
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -22,8 +22,9 @@ from notifier.gate import Gate, Passage
 from notifier.metrics import Metrics
 from notifier.store import Owed, StorageError, Store
 from notifier.text import one_line
-from notifier.track import Track, parse
+from notifier.track import NotATrackError, Track, parse
 from notifier.transition import Change, Gone, Sighting, detect
+from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.useapi import NotFound, Reading, Refused, Unreadable, account_of
 
@@ -100,11 +101,6 @@ def _claim(gates: tuple[Gate, Gate]) -> tuple[Passage, Passage] | None:
     return through_first, through_second
 
 
-async def _sleep(seconds: float) -> None:
-    if seconds > 0:
-        await asyncio.sleep(seconds)
-
-
 @dataclass(slots=True)
 class Limits:
     """The settings that a turn needs; a reload replaces them."""
@@ -132,7 +128,7 @@ class Poller:
         rng: Random,
         metrics: Metrics,
         wake: Callable[[tuple[str, ...]], None],
-        report: Callable[[Alert], Awaitable[None]],
+        reporter: Reporter,
     ) -> None:
         self.reader = reader
         self.limits = limits
@@ -142,7 +138,7 @@ class Poller:
         self._rng = rng
         self._metrics = metrics
         self._wake = wake
-        self._report = report
+        self._reporter = reporter
         self._unknown_statuses: set[str] = set()
 
     async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
@@ -154,13 +150,18 @@ class Poller:
         if passages is None:
             return
         try:
-            await _sleep(max(gate.closed_for(self._clock.monotonic()) for gate in gates))
+            await self._until_open(gates)
             reading = await self._paced_read(watch, lateness)
             if reading is not None:
                 await self._take(watch, reading, passages)
         finally:
             for gate, passage in zip(gates, passages, strict=True):
                 gate.release(passage)
+
+    async def _until_open(self, gates: tuple[Gate, Gate]) -> None:
+        """Wait as the probe until the gates may be tried; an open gate makes nobody wait."""
+        while (wait := max(gate.closed_for(self._clock.monotonic()) for gate in gates)) > 0:
+            await self._clock.sleep(wait)
 
     async def _paced_read(self, watch: Watched, lateness: float) -> Reading | None:
         async with self.limits.requests:
@@ -179,7 +180,7 @@ class Poller:
         token = self._upstream.token
         failures = token.failures
         while (wait := token.remaining(self._clock.monotonic())) > 0:
-            await asyncio.sleep(wait)
+            await self._clock.sleep(wait)
             if token.failures > failures:
                 return False
         token.enter(self._clock.monotonic())
@@ -216,7 +217,9 @@ class Poller:
         if watch.is_unreadable:
             watch.is_unreadable = False
             summary = f"{one_line(watch.name(None))} can be read again"
-            await self._report(Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary, is_resolved=True))
+            await self._reporter.report(
+                Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary, is_resolved=True)
+            )
 
     async def _not_found(self, watch: Watched, reading: NotFound) -> None:
         watch.not_found += 1
@@ -234,7 +237,7 @@ class Poller:
         if reading.is_permanent and not watch.is_unreadable:
             watch.is_unreadable = True
             summary = f"{one_line(watch.name(None))} cannot be read ({reading.reason})"
-            await self._report(Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary))
+            await self._reporter.report(Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary))
 
     def _complain(self, watch: Watched, reason: str) -> None:
         """Log a failure when its text changes, and count it when it does not."""
@@ -255,16 +258,21 @@ class Poller:
         track = current if isinstance(current, Track) else await self._last_seen(watch)
         events = [self._event(watch, event_type, change, track) for event_type in change.events]
         owed = [Owed(event, watch.targets if event.type in watch.events else ()) for event in events]
+        alerts = [alert for alert in _alerts(watch, events) if self._reporter.is_news(alert)]
         await self._store.record(
-            watch.audio_id, change.sighting, current if isinstance(current, Track) else None, owed, now=now
+            watch.audio_id,
+            change.sighting,
+            current if isinstance(current, Track) else None,
+            owed,
+            now=now,
+            alerts=[(alert, self._reporter.targets(alert)) for alert in alerts],
         )
         watch.sighting = change.sighting
-        if change.sighting.is_final:
-            watch.trouble = None
-        for event in events:
-            await self._tell(watch, event)
+        for alert in alerts:
+            self._reporter.written(alert)
         if events:
             self._wake(watch.targets)
+            self._tell(watch, events)
 
     def _event(self, watch: Watched, event_type: EventType, change: Change, track: Track | None) -> Event:
         previous = watch.sighting.status if watch.sighting is not None else None
@@ -273,22 +281,16 @@ class Poller:
 
     async def _last_seen(self, watch: Watched) -> Track | None:
         text = await self._store.as_returned(watch.audio_id)
-        return parse(json.loads(text)) if text is not None else None
+        try:
+            return parse(json.loads(text)) if text is not None else None
+        except NotATrackError:
+            return None
 
-    async def _tell(self, watch: Watched, event: Event) -> None:
-        self._metrics.events.labels(event.type.value).inc()
-        write = log.info if event.type is EventType.COMPLETED else log.warning
-        write(event.type.value, audio_id=watch.audio_id, name=event.name, **_status(event))
-        problem = _PROBLEMS.get(event.type)
-        if problem is not None:
-            summary = f"{one_line(event.name)} {_SUMMARIES[problem]}"
-            await self._report(Alert(problem, watch.audio_id, summary))
-        elif event.type in {EventType.COMPLETED, EventType.FAILED} and self._was_stalled(watch):
-            summary = f"{one_line(event.name)} has ended after all"
-            await self._report(Alert(Problem.TRACK_STALLED, watch.audio_id, summary, is_resolved=True))
-
-    def _was_stalled(self, watch: Watched) -> bool:
-        return watch.sighting is not None and watch.sighting.stalled_at is not None
+    def _tell(self, watch: Watched, events: Sequence[Event]) -> None:
+        for event in events:
+            self._metrics.events.labels(event.type.value).inc()
+            write = log.info if event.type is EventType.COMPLETED else log.warning
+            write(event.type.value, audio_id=watch.audio_id, name=event.name, **_status(event))
 
     def _note_status(self, watch: Watched, track: Track) -> None:
         if not track.has_known_status and track.status not in self._unknown_statuses:
@@ -296,14 +298,18 @@ class Poller:
             log.warning("track.status_unknown", audio_id=watch.audio_id, status=track.status)
 
 
-_PROBLEMS: Mapping[EventType, Problem] = {
-    EventType.MISSING: Problem.TRACK_MISSING,
-    EventType.STALLED: Problem.TRACK_STALLED,
-}
-_SUMMARIES: Mapping[Problem, str] = {
-    Problem.TRACK_MISSING: "is missing: useapi.net does not know it (any more)",
-    Problem.TRACK_STALLED: "takes longer than usual",
-}
+def _alerts(watch: Watched, events: Sequence[Event]) -> Iterator[Alert]:
+    """Yield what events of a track mean for whoever looks after the daemon."""
+    for event in events:
+        name, subject = one_line(event.name), watch.audio_id
+        match event.type:
+            case EventType.MISSING:
+                summary = f"{name} is missing: useapi.net does not know it (any more)"
+                yield Alert(Problem.TRACK_MISSING, subject, summary)
+            case EventType.STALLED:
+                yield Alert(Problem.TRACK_STALLED, subject, f"{name} takes longer than usual")
+        if event.type is not EventType.STALLED:
+            yield Alert(Problem.TRACK_STALLED, subject, f"{name} has ended after all", is_resolved=True)
 
 
 def _status(event: Event) -> dict[str, str]:

@@ -5,6 +5,7 @@ scheduler counts on the monotonic clock, so that a jump of the wall clock neithe
 Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 """
 
+import asyncio
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -122,8 +123,9 @@ class Schedule:
         self._scheduler.add_job(self._beat, _Pulse(), id=":heartbeat")
 
     def stop(self) -> None:
-        """Stop calling, and cancel the turns that are under way."""
-        self._scheduler.shutdown(wait=False)
+        """Stop calling, and cancel the turns that are under way. No error when it never started."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)
 
     async def _beat(self) -> None:
         self.last_beat = time.monotonic()
@@ -159,6 +161,9 @@ class Schedule:
         self._scheduler.modify_job(watch.audio_id, next_run_time=_ZONE.at(soon))
 
     async def _run(self, watch: Watched, trigger: _Trigger) -> None:
-        await self._turn(watch, lateness=time.monotonic() - trigger.due)
+        try:
+            await self._turn(watch, lateness=time.monotonic() - trigger.due)
+        except asyncio.CancelledError:
+            return  # NB: only `stop` cancels, and APScheduler would log a cancelled job as a failed one
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)

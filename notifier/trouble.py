@@ -50,20 +50,31 @@ class Reporter:
         """Drop the problems of a track that the watchlist no longer names, untold."""
         self._open = {key for key in self._open if key[1] != subject or key[0] in _OF_TARGETS}
 
+    def is_news(self, alert: Alert) -> bool:
+        """Say whether a problem, or its end, has not been told yet."""
+        return ((alert.problem, alert.subject) in self._open) == alert.is_resolved
+
     async def report(self, alert: Alert) -> None:
         """Tell of a problem, or of its end, unless that is known. Never raises for the disk."""
+        if self.is_news(alert):
+            self._note(alert)
+            self._unwritten.append(alert)
+            await self.retry()
+
+    def written(self, alert: Alert) -> None:
+        """Take note of an alert that another transaction has written down."""
+        self._note(alert)
+        self.wake(self.targets(alert))
+
+    def _note(self, alert: Alert) -> None:
         key = (alert.problem, alert.subject)
-        if (key in self._open) != alert.is_resolved:
-            return
         (self._open.discard if alert.is_resolved else self._open.add)(key)
-        self._unwritten.append(alert)
-        await self.retry()
 
     async def retry(self) -> None:
         """Write down what could not be written yet, in order."""
         async with self._writing:
             while self._unwritten:
-                targets = self._targets(self._unwritten[0])
+                targets = self.targets(self._unwritten[0])
                 try:
                     await self._store.report(self._unwritten[0], targets, now=self._clock.now())
                 except StorageError:
@@ -71,7 +82,7 @@ class Reporter:
                 self._unwritten.pop(0)
                 self.wake(targets)
 
-    def _targets(self, alert: Alert) -> tuple[str, ...]:
+    def targets(self, alert: Alert) -> tuple[str, ...]:
         """Return who is told: everyone in `alerts` but the broken target itself."""
         broken = alert.subject if alert.problem in _OF_TARGETS else None
         return tuple(name for name in dict.fromkeys(self.alerts) if name != broken)

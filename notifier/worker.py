@@ -5,8 +5,8 @@ Knows no other target. What an outcome means for the gate and for the rows is de
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
@@ -26,10 +26,11 @@ from notifier.delivery import (
     Retry,
     TargetBroken,
 )
-from notifier.event import Alert, Problem
+from notifier.event import Alert
 from notifier.gate import Gate, GateState, Passage
 from notifier.gatebook import take_up, written_down
 from notifier.metrics import Metrics
+from notifier.narrator import Narrator
 from notifier.secret import Masker
 from notifier.store import Settlement, StorageError, Store, StoredGate
 from notifier.targets import Request, Target
@@ -37,6 +38,7 @@ from notifier.text import one_line, shorten
 from notifier.wire import Wire
 
 _LONGEST_ANSWER = 500
+_SCANNED = 4096
 _STORE_RETRY = 1.0
 _LAST_CHANCE = 10.0
 _OUTCOMES: Mapping[type[Outcome], str] = {
@@ -61,7 +63,7 @@ class Common:
     settings: DeliverySettings
     masker: Masker
     report: Callable[[Alert], Awaitable[None]]
-    hold_type: Callable[[str, timedelta, str], None] = lambda _type, _length, _reason: None
+    hold_type: Callable[[str, timedelta, str], Awaitable[None]] | None = None
     """Lets all targets of a type wait; the deliverer fills it in."""
 
 
@@ -76,13 +78,14 @@ class Worker:
         self._stopping = asyncio.Event()
         self._attempts: dict[asyncio.Task[None], tuple[int, ...]] = {}
         self._alone: set[int] = set()
-        self._trouble: str | None = None
-        self._trouble_count = 0
+        self.narrator = Narrator(name, clock=common.clock, metrics=common.metrics, report=common.report)
         settings = common.settings
         self.gate = Gate(
             backoff=Backoff(settings.first_retry, settings.max_retry), pace=target.pace, rng=common.rng
         )
         take_up(self.gate, stored, common.clock)
+        self._written = GateState.OPEN if stored is None else stored.state
+        """How the gate stands in the state file as far as this worker wrote it."""
 
     def wake(self) -> None:
         """Look into the outbox again."""
@@ -91,17 +94,30 @@ class Worker:
     def retarget(self, target: Target, settings: DeliverySettings) -> None:
         """Take other settings on, without losing what is under way."""
         self.target = target
+        self.gate.repace(target.pace)
         self.gate.backoff = Backoff(settings.first_retry, settings.max_retry)
         self.wake()
 
-    def look_at(self, stored: StoredGate | None) -> None:
-        """Reopen the gate when somebody did so in the state file."""
-        state = self.gate.state(self._common.clock.monotonic())
-        if stored is not None and stored.state is GateState.OPEN and state is not GateState.OPEN:
-            if state is GateState.PAUSED:
-                log.info("target.resumed", target=self.name)
-            self.gate.reopen()
+    def reopen(self) -> None:
+        """Try the target again at once, because a person said so or its URL is another one."""
+        if self.gate.is_paused:
+            self.narrator.resumed()
+        self.gate.reopen()
+        self._written = GateState.OPEN
         self.wake()
+
+    def look_at(self, stored: StoredGate | None) -> None:
+        """Reopen the gate when somebody else did so in the state file."""
+        is_open = stored is None or stored.state is GateState.OPEN
+        if is_open and self._written is not GateState.OPEN:
+            self.reopen()
+        self.wake()
+
+    async def hold(self, length: timedelta, reason: str) -> None:
+        """Send nothing before `length` is over, also after a restart: the service told another target."""
+        self.gate.hold(self._common.clock.monotonic(), length, reason)
+        with contextlib.suppress(StorageError):
+            await self._common.store.save_gate(written_down(self.name, self.gate, self._common.clock))
 
     async def run(self) -> None:
         """Send until `stop`, then let attempts under way finish."""
@@ -196,8 +212,12 @@ class Worker:
             self.gate.release(passage)
 
     async def _send(self, request: Request) -> Answer | Unreachable:
+        """Send a request; the answer comes back without our secrets, before anybody cuts or quotes it."""
         url = URL(request.url.reveal(), encoded=True)
-        return await self._common.wire.send(request.method, url, headers=request.headers, body=request.body)
+        answer = await self._common.wire.send(request.method, url, headers=request.headers, body=request.body)
+        if isinstance(answer, Answer):
+            return replace(answer, body=self._common.masker.mask(answer.body))
+        return answer
 
     def _outcome(self, answer: Answer | Unreachable | None) -> Outcome:
         match answer:
@@ -216,43 +236,50 @@ class Worker:
         passage: Passage,
     ) -> None:
         """Let the gate and the rows follow from an outcome, then say so."""
-        now, clock = self._common.clock.monotonic(), self._common.clock
-        reason = self._shown(outcome.reason)
-        state, expires = DeliveryState.PENDING, None
-        self._common.metrics.attempts.labels(self.name, _OUTCOMES[type(outcome)]).inc(len(deliveries))
-        match outcome:
-            case Delivered(hold=hold):
-                self.gate.succeeded()
-                state = DeliveryState.DELIVERED
-                if hold is not None:
-                    self.gate.hold(now, hold, "the rate limit is used up")
-            case Rejected():
-                self.gate.succeeded()
-                if len(deliveries) > 1:
-                    self._alone.update(delivery.id for delivery in deliveries)
-                else:
-                    state = DeliveryState.DEAD
-            case TargetBroken():
-                self.gate.pause(reason)
-            case Retry(after=after):
-                self.gate.failed(now, passage, reason, after=after)
-                expires = clock.now() - self._common.settings.give_up_after
-                if outcome.is_global and after is not None:
-                    self._common.hold_type(self.target.type_name, after, reason)
+        kind, clock = _OUTCOMES[type(outcome)], self._common.clock
+        self._common.metrics.attempts.labels(self.name, kind).inc(len(deliveries))
+        state = self._decide(deliveries, outcome, passage)
+        is_down = isinstance(outcome, Retry)
         settlement = Settlement(
             target=self.name,
             deliveries=tuple(delivery.id for delivery in deliveries),
             at=clock.now(),
             status=answer.status if isinstance(answer, Answer) else None,
-            answer=self._answer_text(answer, reason),
-            outcome=_OUTCOMES[type(outcome)],
+            answer=_answer_text(answer, outcome.reason),
+            outcome=kind,
             state=state,
             gate=written_down(self.name, self.gate, clock),
-            expires=expires,
+            expires=clock.now() - self._common.settings.give_up_after if is_down else None,
         )
         dead = await self._settle(settlement)
-        self._alone.difference_update(settlement.deliveries if state is not DeliveryState.PENDING else ())
-        await self._say(deliveries, outcome, reason, dead)
+        self._written = settlement.gate.state
+        if state is not DeliveryState.PENDING:
+            self._alone.difference_update(settlement.deliveries)
+        await self._say(deliveries, outcome)
+        await self.narrator.dead(dead, outcome.reason)
+
+    def _decide(self, deliveries: Sequence[Delivery], outcome: Outcome, passage: Passage) -> DeliveryState:
+        """Move the gate as an outcome asks and return what becomes of the deliveries."""
+        now = self._common.clock.monotonic()
+        match outcome:
+            case Delivered(hold=hold):
+                self.gate.succeeded()
+                if hold is not None:
+                    self.gate.hold(now, hold, "the rate limit is used up")
+                return DeliveryState.DELIVERED
+            case Rejected() if len(deliveries) > 1:
+                self.gate.succeeded()
+                self._alone.update(delivery.id for delivery in deliveries)
+                return DeliveryState.PENDING
+            case Rejected():
+                self.gate.succeeded()
+                return DeliveryState.DEAD
+            case TargetBroken(reason=reason):
+                self.gate.pause(reason)
+                return DeliveryState.PENDING
+            case Retry(reason=reason, after=after):
+                self.gate.failed(now, passage, reason, after=after)
+                return DeliveryState.PENDING
 
     async def _settle(self, settlement: Settlement) -> list[int]:
         """Write an attempt down, however long the disk takes: what was sent must not be sent again."""
@@ -262,80 +289,25 @@ class Worker:
             except StorageError:
                 await asyncio.sleep(_STORE_RETRY)
 
-    async def _say(
-        self, deliveries: Sequence[Delivery], outcome: Outcome, reason: str, dead: Collection[int]
-    ) -> None:
+    async def _say(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
         match outcome:
             case Delivered():
-                self._say_delivered(deliveries)
-                await self._report_paused(reason, is_resolved=True)
-            case Retry():
-                self._say_retry(deliveries, reason)
-            case TargetBroken():
-                log.error("target.paused", target=self.name, error=reason)
-                await self._report_paused(reason)
-            case Rejected() if len(deliveries) > 1:
-                log.warning("delivery.batch_split", target=self.name, count=len(deliveries), error=reason)
-            case Rejected():
-                pass
-        if dead:
-            for delivery in dead:
-                log.error("delivery.dead", target=self.name, delivery=delivery, error=reason)
-            await self._report_dead(len(dead), reason)
+                self.narrator.delivered(deliveries)
+                if not self.gate.is_paused:  # a late success beside a refusal does not mend the target
+                    await self.narrator.well()
+            case Retry(reason=reason, after=after, is_global=is_global):
+                wait = self.gate.closed_for(self._common.clock.monotonic())
+                self.narrator.retry_scheduled(deliveries, reason, wait)
+                if is_global and after is not None and self._common.hold_type is not None:
+                    await self._common.hold_type(self.target.type_name, after, reason)
+            case TargetBroken(reason=reason):
+                await self.narrator.paused(reason)
+            case Rejected(reason=reason) if len(deliveries) > 1:
+                self.narrator.split(deliveries, reason)
 
-    def _say_delivered(self, deliveries: Sequence[Delivery]) -> None:
-        now = self._common.clock.now()
-        self._trouble = None
-        for delivery in deliveries:
-            waited = max(0.0, (now - delivery.event.detected_at).total_seconds())
-            self._common.metrics.delivery_seconds.labels(self.name).observe(waited)
-            log.info(
-                "delivery.delivered",
-                target=self.name,
-                delivery=delivery.id,
-                type=delivery.event.type.value,
-                audio_id=delivery.event.audio_id,
-                attempt=delivery.attempt_count + 1,
-            )
 
-    def _say_retry(self, deliveries: Sequence[Delivery], reason: str) -> None:
-        """Log a failure when its text changes, and count it when it does not."""
-        if reason == self._trouble:
-            self._trouble_count += 1
-            return
-        repeated = {"repeated": self._trouble_count} if self._trouble is not None else {}
-        self._trouble, self._trouble_count = reason, 1
-        log.warning(
-            "delivery.retry_scheduled",
-            target=self.name,
-            delivery=deliveries[0].id,
-            attempt=deliveries[0].attempt_count + 1,
-            wait=round(self.gate.closed_for(self._common.clock.monotonic()), 1),
-            error=reason,
-            **repeated,
-        )
-
-    async def _report_paused(self, reason: str, *, is_resolved: bool = False) -> None:
-        summary = (
-            f"the target {self.name} takes messages again"
-            if is_resolved
-            else f"the target {self.name} is paused ({reason}): "
-            f"mend its url, or run: notifier resume {self.name}"
-        )
-        await self._common.report(Alert(Problem.TARGET_PAUSED, self.name, summary, is_resolved=is_resolved))
-
-    async def _report_dead(self, count: int, reason: str) -> None:
-        what = "a delivery" if count == 1 else f"{count} deliveries"
-        summary = (
-            f"{what} to {self.name} will not be tried again ({reason}): "
-            f"see: notifier deliveries --state dead --target {self.name}"
-        )
-        await self._common.report(Alert(Problem.DELIVERY_DEAD, self.name, summary))
-
-    def _shown(self, text: str) -> str:
-        return self._common.masker.mask(one_line(text))
-
-    def _answer_text(self, answer: Answer | Unreachable | None, reason: str) -> str:
-        if isinstance(answer, Answer) and answer.body:
-            return shorten(self._shown(answer.body[:4096]), _LONGEST_ANSWER)
-        return shorten(reason, _LONGEST_ANSWER)
+def _answer_text(answer: Answer | Unreachable | None, reason: str) -> str:
+    """Return what the state file keeps of an answer."""
+    if isinstance(answer, Answer) and answer.body:
+        return shorten(one_line(answer.body[:_SCANNED]), _LONGEST_ANSWER)
+    return shorten(reason, _LONGEST_ANSWER)

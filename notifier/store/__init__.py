@@ -67,12 +67,23 @@ class Store:
         return result
 
     async def record(
-        self, audio_id: str, sighting: Sighting, track: Track | None, owed: Iterable[Owed], *, now: datetime
+        self,
+        audio_id: str,
+        sighting: Sighting,
+        track: Track | None,
+        owed: Iterable[Owed],
+        *,
+        now: datetime,
+        alerts: Iterable[tuple[Alert, tuple[str, ...]]] = (),
     ) -> None:
-        """Remember a changed track together with the deliveries that its events are owed."""
-        await self._run(
-            lambda connection: outbox.record(connection, audio_id, sighting, track, owed=owed, now=now)
-        )
+        """Remember a changed track together with the deliveries that its events and alerts are owed."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            outbox.record(connection, audio_id, sighting, track, owed=owed, now=now)
+            for alert, targets in alerts:
+                outbox.report(connection, alert, targets, now)
+
+        await self._run(work)
 
     async def report(self, alert: Alert, targets: tuple[str, ...], *, now: datetime) -> Event | None:
         """Note that a problem has begun or is over and owe the alert; None when that was known already."""

@@ -122,6 +122,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise StorageError(explain(error, path)) from error
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StorageError(f"{path} cannot be written: {path.parent} is not a directory") from error
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
 
@@ -142,23 +144,22 @@ class RunLock:
     """Holds the state file for one daemon until the process ends, however it ends."""
 
     def __init__(self, state_file: Path) -> None:
+        self._state_file = state_file
         self._path = _lock_path(state_file)
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
         """Take the lock. Raises InUseError when another process has it, StorageError when it cannot exist."""
-        try:
+        with _explained(self._state_file):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"{self._path} cannot be written: {error.strerror or error}") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-                raise InUseError(f"another notifier is running on {self._path.with_suffix('')}") from None
-            raise StorageError(f"{self._path} cannot be locked: {error.strerror}") from error
+                raise InUseError(f"another notifier is running on {self._state_file}") from None
+            raise StorageError(f"{self._state_file} cannot be locked: {error.strerror}") from error
         self._descriptor = descriptor
 
     def release(self) -> None:

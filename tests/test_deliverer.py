@@ -1,0 +1,400 @@
+"""The workers and the deliverer against real receivers and a real state file."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+
+from notifier.clock import SystemClock
+from notifier.config import DeliverySettings
+from notifier.deliverer import Deliverer
+from notifier.event import Event, EventType, TrackNews, track_event
+from notifier.gate import GateState
+from notifier.metrics import Metrics
+from notifier.secret import Masker, Secret, url_parts
+from notifier.store import DeliveryRow, Owed, Store, StoredGate
+from notifier.targets import TYPES, Target
+from notifier.track import parse
+from notifier.transition import Sighting
+from notifier.trouble import Reporter
+from notifier.wire import Wire
+from notifier.worker import Common
+from tests.support.servers import PATIENCE, Reply, Server
+from tests.support.tracks import audio_id, completed
+
+QUICK = DeliverySettings.model_construct(
+    timeout=timedelta(seconds=20),
+    first_retry=timedelta(milliseconds=50),
+    max_retry=timedelta(milliseconds=200),
+    give_up_after=timedelta(hours=72),
+)
+
+
+def target(kind: str, url: str, **settings: Any) -> Target:
+    defaults = {name: field.default for name, field in TYPES[kind].model_fields.items()}
+    return TYPES[kind].model_construct(**{**defaults, "type": kind, "url": Secret(url), **settings})
+
+
+@dataclass
+class Bench:
+    store: Store
+    common: Common
+    deliverer: Deliverer
+    receiver: Server
+
+    async def finish(self, number: int, *targets: str, at: datetime | None = None) -> Event:
+        """Let a track complete and wake the targets that are owed it."""
+        track = parse(completed(number))
+        news = TrackNews(audio_id(number), f"Track {number}", "COMPLETED", "GENERATING", track)
+        event = track_event(EventType.COMPLETED, news, at or datetime.now(UTC))
+        sighting = Sighting("COMPLETED", is_final=True, name=None, first_seen=event.detected_at)
+        owed = [Owed(event, targets)]
+        await self.store.record(audio_id(number), sighting, track, owed, now=event.detected_at)
+        self.deliverer.wake(targets)
+        return event
+
+    async def rows(self, condition: Callable[[list[DeliveryRow]], bool]) -> list[DeliveryRow]:
+        """Wait until the outbox is as expected."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                rows = await self.store.deliveries()
+                if condition(rows):
+                    return rows
+                await asyncio.sleep(0.005)
+
+
+def all_are(state: str) -> Callable[[list[DeliveryRow]], bool]:
+    return lambda rows: bool(rows) and all(row.state == state for row in rows)
+
+
+@pytest.fixture
+async def bench(store: Store, receiver: Server) -> AsyncIterator[Bench]:
+    reporter = Reporter(store, SystemClock(), ("alerts", "studio"))
+    async with Wire(timeout=QUICK.timeout, connections=20, largest_answer=65536) as wire:
+        common = Common(
+            store=store,
+            wire=wire,
+            clock=SystemClock(),
+            rng=Random(1),
+            metrics=Metrics(),
+            settings=QUICK,
+            masker=Masker(),
+            report=reporter.report,
+        )
+        deliverer = Deliverer(common)
+        reporter.wake = deliverer.wake
+        yield Bench(store, common, deliverer, receiver)
+        assert deliverer.crashed() is None
+        await deliverer.stop()
+
+
+async def test_an_event_goes_to_every_target_in_that_targets_language(bench: Bench) -> None:
+    url = bench.receiver.url
+    await bench.deliverer.apply(
+        {
+            "band-room": target("slack", f"{url}/slack"),
+            "studio": target("discord", f"{url}/discord"),
+            "archive": target("webhook", f"{url}/hook"),
+        }
+    )
+    event = await bench.finish(1, "band-room", "studio", "archive")
+    await bench.rows(all_are("delivered"))
+    (slack,), (discord,), (hook,) = (bench.receiver.to(path) for path in ("/slack", "/discord", "/hook"))
+    assert "Track 1 is ready" in slack.json()["text"]
+    assert discord.json()["allowed_mentions"] == {"parse": []}
+    assert hook.headers["webhook-id"] == event.id
+    assert hook.json()["data"]["track"] == completed(1)
+    assert "webhook-id" not in slack.headers
+    assert "webhook-id" not in discord.headers
+
+
+async def test_what_was_pending_before_the_start_goes_out_at_the_start(bench: Bench) -> None:
+    await bench.finish(1, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.rows(all_are("delivered"))
+
+
+async def test_a_failed_send_is_tried_again_with_the_same_id_and_a_fresh_time(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(500, "oops"), Reply(503), Reply(status=204))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    event = await bench.finish(1, "archive")
+    (row,) = await bench.rows(all_are("delivered"))
+    assert row.attempt_count == 3
+    requests = bench.receiver.to("/hook")
+    assert {request.headers["webhook-id"] for request in requests} == {event.id}
+    attempts = await bench.store.attempts(row.id)
+    assert [(attempt.status, attempt.outcome) for attempt in attempts] == [
+        (500, "retry"),
+        (503, "retry"),
+        (204, "delivered"),
+    ]
+    assert attempts[0].answer == "oops"
+    assert requests[1].at - requests[0].at >= 0.05
+    assert requests[2].at - requests[1].at >= 0.1
+
+
+async def test_a_dead_receiver_costs_one_attempt_a_step_however_long_the_queue(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(500))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=4)})
+    bench.deliverer.wake()
+    for number in range(50):
+        await bench.finish(number, "archive")
+    await bench.receiver.until_count("/hook", 8)
+    assert len({request.headers["webhook-id"] for request in bench.receiver.to("/hook")[4:]}) == 1
+    bench.receiver.reply("/hook", Reply(status=204))
+    await bench.rows(all_are("delivered"))
+    delivered = [request.headers["webhook-id"] for request in bench.receiver.to("/hook")]
+    assert len(set(delivered)) == 50
+
+
+async def test_a_silent_target_slows_no_other(bench: Bench) -> None:
+    silent = asyncio.Event()
+    bench.receiver.reply("/silent", Reply(status=204, delay_until=silent))
+    url = bench.receiver.url
+    await bench.deliverer.apply(
+        {"silent": target("webhook", f"{url}/silent"), "well": target("webhook", f"{url}/well")}
+    )
+    for number in range(20):
+        await bench.finish(number, "silent", "well")
+    rows = await bench.rows(
+        lambda rows: all(row.state == "delivered" for row in rows if row.target == "well")
+    )
+    assert {row.state for row in rows if row.target == "silent"} == {"pending"}
+    silent.set()
+    await bench.rows(all_are("delivered"))
+    assert len(bench.receiver.to("/silent")) == 20
+
+
+async def test_webhooks_run_as_wide_as_their_concurrency_and_no_wider(bench: Bench) -> None:
+    held = asyncio.Event()
+    bench.receiver.reply("/hook", Reply(status=204, delay_until=held))
+    for number in range(10):
+        await bench.finish(number, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=3)})
+    await bench.receiver.until_count("/hook", 3)
+    await bench.finish(11, "archive")
+    await bench.store.backlogs()
+    assert len(bench.receiver.to("/hook")) == 3
+    held.set()
+    await bench.rows(all_are("delivered"))
+    assert len(bench.receiver.to("/hook")) == 11
+
+
+async def test_a_refused_message_is_a_dead_letter_and_stops_nothing(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(422, "bad body"), Reply(status=204))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)})
+    for number in (1, 2):
+        await bench.finish(number, "archive")
+    rows = await bench.rows(
+        lambda rows: {row.state for row in rows if row.target == "archive"} == {"dead", "delivered"}
+    )
+    dead = next(row for row in rows if row.state == "dead")
+    assert (dead.audio_id, dead.last_status, dead.last_error) == (audio_id(1), 422, "bad body")
+    alerts = [row for row in rows if row.type == "notifier.alert"]
+    assert [row.target for row in alerts] == ["alerts", "studio"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+async def test_a_target_that_only_a_person_can_mend_is_paused_and_keeps_its_messages(
+    bench: Bench, status: int
+) -> None:
+    bench.receiver.reply("/slack", Reply(status, "no_service"))
+    await bench.deliverer.apply({"studio": target("slack", f"{bench.receiver.url}/slack")})
+    for number in (1, 2, 3):
+        await bench.finish(number, "studio")
+    await bench.rows(lambda rows: any(row.target == "alerts" for row in rows))
+    assert list(bench.deliverer.paused()) == ["studio"]
+    gate = (await bench.store.gates())["studio"]
+    assert (gate.state, gate.reason) == (GateState.PAUSED, f"HTTP {status}: no_service")
+    assert len(bench.receiver.to("/slack")) == 1
+    rows = await bench.store.deliveries()
+    assert {(row.state, row.next_attempt_at) for row in rows if row.target == "studio"} == {("pending", None)}
+    assert [row.target for row in rows if row.type == "notifier.alert"] == ["alerts"]
+
+    bench.receiver.reply("/slack", Reply(body="ok"))
+    await bench.store.reopen("studio", now=datetime.now(UTC))
+    await bench.deliverer.look_again()
+    await bench.rows(lambda rows: all(row.state == "delivered" for row in rows if row.target == "studio"))
+
+
+async def test_a_pause_survives_a_restart_and_ends_with_another_url(bench: Bench) -> None:
+    bench.receiver.reply("/slack", Reply(404))
+    targets = {"studio": target("slack", f"{bench.receiver.url}/slack")}
+    await bench.deliverer.apply(targets)
+    await bench.finish(1, "studio")
+    await bench.rows(lambda rows: any(row.target == "alerts" for row in rows))
+    await bench.deliverer.stop()
+
+    again = Deliverer(bench.common)
+    await again.apply(targets)
+    assert list(again.paused()) == ["studio"]
+    await again.apply({"studio": target("slack", f"{bench.receiver.url}/slack/other")})
+    assert again.paused() == {}
+    await bench.rows(lambda rows: all(row.state == "delivered" for row in rows if row.target == "studio"))
+    assert len(bench.receiver.to("/slack")) == 1
+    await again.stop()
+
+
+async def test_what_fails_too_long_is_given_up_and_what_is_new_is_not(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(500, "down"))
+    await bench.finish(1, "archive", at=datetime.now(UTC) - timedelta(hours=73))
+    await bench.finish(2, "archive", at=datetime.now(UTC) - timedelta(hours=71))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)})
+    rows = await bench.rows(lambda rows: any(row.state == "dead" for row in rows))
+    assert [(row.audio_id, row.state) for row in rows if row.target == "archive"] == [
+        (audio_id(1), "dead"),
+        (audio_id(2), "pending"),
+    ]
+    assert len(bench.receiver.to("/hook")) >= 1
+
+
+async def test_a_rate_limit_is_waited_out_and_kept_over_a_restart(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(429, headers={"Retry-After": "3600"}), Reply(status=204))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook")}
+    await bench.deliverer.apply(targets)
+    await bench.finish(1, "archive")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await bench.deliverer.stop()
+    (row,) = await bench.store.deliveries()
+    assert row.next_attempt_at is not None
+    assert row.next_attempt_at - datetime.now(UTC) > timedelta(minutes=59)
+
+    again = Deliverer(bench.common)
+    await again.apply(targets)
+    await bench.finish(2, "archive")
+    await again.look_again()
+    await again.stop()
+    assert len(bench.receiver.to("/hook")) == 1
+
+
+async def test_a_global_limit_of_discord_holds_every_discord_target(bench: Bench) -> None:
+    url = bench.receiver.url
+    limited = Reply(429, json.dumps({"retry_after": 3600, "global": True}))
+    bench.receiver.reply("/discord/1", limited)
+    await bench.deliverer.apply(
+        {
+            "one": target("discord", f"{url}/discord/1"),
+            "two": target("discord", f"{url}/discord/2"),
+            "other": target("slack", f"{url}/slack"),
+        }
+    )
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await bench.finish(2, "two", "other")
+    await bench.rows(lambda rows: any(row.state == "delivered" for row in rows))
+    assert bench.receiver.to("/discord/2") == []
+
+
+async def test_what_queues_behind_an_outage_leaves_together_and_in_order(bench: Bench) -> None:
+    bench.receiver.reply("/slack", Reply(500), Reply(body="ok"))
+    await bench.deliverer.apply({"studio": target("slack", f"{bench.receiver.url}/slack")})
+    for number in range(4):
+        await bench.finish(number, "studio")
+    await bench.rows(all_are("delivered"))
+    texts = [request.json()["text"].split("\n") for request in bench.receiver.to("/slack")]
+    lines = [line for text in texts[1:] for line in text]
+    assert ["Track 0" in lines[0], "Track 3" in lines[3], len(lines)] == [True, True, 4]
+    assert len(texts) <= 3
+
+
+async def test_a_batch_that_is_refused_is_split_so_that_one_bad_event_harms_no_other(bench: Bench) -> None:
+    def judge(request: Any) -> Reply:
+        return Reply(400, "invalid_blocks") if "Track 2" in request.body.decode() else Reply(body="ok")
+
+    bench.receiver.otherwise(judge)
+    for number in range(5):
+        await bench.finish(number, "band-room")
+    await bench.deliverer.apply({"band-room": target("slack", f"{bench.receiver.url}/slack")})
+    rows = await bench.rows(
+        lambda rows: all(row.state != "pending" for row in rows if row.target == "band-room")
+    )
+    assert [row.state for row in rows if row.target == "band-room"] == [
+        "delivered",
+        "delivered",
+        "dead",
+        "delivered",
+        "delivered",
+    ]
+
+
+async def test_a_sent_message_is_not_sent_again_while_the_disk_is_full(bench: Bench) -> None:
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    connection = sqlite3.connect(bench.store.path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON attempt BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/hook", 1)
+    async with asyncio.timeout(PATIENCE):
+        while bench.store.trouble is None:
+            await asyncio.sleep(0.005)
+    bench.deliverer.wake()
+    (row,) = await bench.store.deliveries()
+    assert row.state == "pending"
+    connection.execute("DROP TRIGGER full")
+    connection.close()
+    await bench.rows(all_are("delivered"))
+    assert len(bench.receiver.to("/hook")) == 1
+
+
+async def test_stopping_lets_an_attempt_under_way_finish_and_starts_no_other(bench: Bench) -> None:
+    held = asyncio.Event()
+    bench.receiver.reply("/hook", Reply(status=204, delay_until=held))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)})
+    await bench.finish(1, "archive")
+    await bench.finish(2, "archive")
+    await bench.receiver.until_count("/hook", 1)
+    stopping = asyncio.create_task(bench.deliverer.stop())
+    await asyncio.sleep(0)
+    held.set()
+    await stopping
+    assert [row.state for row in await bench.store.deliveries()] == ["delivered", "pending"]
+    assert len(bench.receiver.to("/hook")) == 1
+
+
+async def test_secrets_are_masked_in_what_is_stored_of_an_answer(bench: Bench) -> None:
+    url = f"{bench.receiver.url}/hook/very-secret-part"
+    bench.common.masker = Masker(url_parts(url))
+    bench.receiver.reply("/hook/very-secret-part", Reply(500, f"POST {url}\x00\x1b[31m failed " + "x" * 9000))
+    await bench.deliverer.apply({"archive": target("webhook", url)})
+    await bench.finish(1, "archive")
+    (row, *_) = await bench.rows(lambda rows: rows[0].attempt_count > 0)
+    (attempt, *_) = await bench.store.attempts(row.id)
+    assert "very-secret-part" not in attempt.answer
+    assert len(attempt.answer) <= 500
+    assert attempt.answer.startswith("POST ***[31m failed")
+
+
+async def test_a_removed_target_keeps_what_it_is_owed_until_it_returns(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(500), Reply(status=204))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook")}
+    await bench.deliverer.apply(targets)
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/hook", 1)
+    await bench.deliverer.apply({})
+    (row,) = await bench.store.deliveries()
+    await bench.deliverer.apply(targets)
+    await bench.rows(all_are("delivered"))
+    assert row.id == 1
+
+
+async def test_another_url_is_used_for_what_is_pending(bench: Bench) -> None:
+    bench.receiver.reply("/old", Reply(500))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/old")})
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/old", 1)
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/new")})
+    await bench.rows(all_are("delivered"))
+    assert len(bench.receiver.to("/new")) == 1
+
+
+async def test_a_stored_pause_of_a_stranger_concerns_nobody(bench: Bench) -> None:
+    await bench.store.save_gate(StoredGate("stranger", GateState.PAUSED, "x", datetime.now(UTC)))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    assert bench.deliverer.paused() == {}

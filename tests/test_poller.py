@@ -1,0 +1,445 @@
+import asyncio
+import json
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from random import Random
+
+import pytest
+
+from notifier.config import Useapi
+from notifier.document import Place, Scalar
+from notifier.event import Alert, EventType, Problem
+from notifier.event import public_json as public
+from notifier.metrics import Metrics
+from notifier.poller import Limits, Poller, Watched
+from notifier.store import Store
+from notifier.trouble import Reporter
+from notifier.upstream import Upstream
+from notifier.useapi import UseApi
+from tests.support.clocks import ManualClock
+from tests.support.servers import Reply, Server
+from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track
+
+MINUTE = timedelta(minutes=1)
+ALL = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.MISSING, EventType.STALLED})
+
+
+def scalar(text: str) -> Scalar:
+    return Scalar(text, Place(1, 1))
+
+
+@dataclass
+class Bench:
+    """A poller at its API, with what it told on the way."""
+
+    api: Server
+    store: Store
+    clock: ManualClock
+    reader: UseApi
+    upstream: Upstream
+    poller: Poller
+    woken: list[tuple[str, ...]] = field(default_factory=list)
+
+    def watch(self, number: int = 1, account: str = "me@example.com") -> Watched:
+        identifier = audio_id(number, account)
+        url = self.reader.url_of(identifier)
+        return Watched(identifier, None, timedelta(seconds=15), ALL, ("band-room", "studio"), url)
+
+    async def owed(self) -> list[tuple[str, str]]:
+        rows = await self.store.deliveries()
+        return [(row.type, row.target) for row in rows if row.target != "alerts"]
+
+    async def problems(self) -> list[tuple[Problem, str, bool]]:
+        """Return what `alerts` were told, in order."""
+        alerts = [delivery.event.about for delivery in await self.store.due("alerts", limit=99)]
+        return [(one.problem, one.subject, one.is_resolved) for one in alerts if isinstance(one, Alert)]
+
+
+@pytest.fixture
+async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
+    clock = ManualClock()
+    woken: list[tuple[str, ...]] = []
+    reporter = Reporter(store, clock, ("alerts",))
+    reader = UseApi(Useapi(token=scalar("user:1-abc"), base_url=scalar(f"{api.url}/v2/pixverse")), clock)
+    upstream = Upstream(
+        interval=timedelta(seconds=15),
+        max_interval=5 * MINUTE,
+        spacing=timedelta(milliseconds=1),
+        clock=clock,
+        rng=Random(1),
+        report=reporter.report,
+        remember=store.save_gate,
+    )
+    poller = Poller(
+        reader=reader,
+        store=store,
+        upstream=upstream,
+        limits=Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(8)),
+        clock=clock,
+        rng=Random(1),
+        metrics=Metrics(),
+        wake=woken.append,
+        reporter=reporter,
+    )
+    yield Bench(api, store, clock, reader, upstream, poller, woken)
+    await reader.close()
+
+
+async def test_a_request_is_what_the_vendor_documents(bench: Bench) -> None:
+    watch = bench.watch(account="a+b.c-d@example.com")
+    await bench.poller.turn(watch)
+    (request,) = bench.api.requests
+    assert request.method == "GET"
+    assert request.path == path_of(watch.audio_id)
+    assert request.raw_path.count("/") == 4
+    assert request.headers["Authorization"] == "Bearer user:1-abc"
+    assert request.headers["Content-Type"] == request.headers["Accept"] == "application/json"
+    assert request.headers["User-Agent"].startswith("pixverse-notifier/")
+
+
+async def test_a_track_is_followed_from_first_sight_to_its_end(bench: Bench) -> None:
+    watch = bench.watch()
+    path = path_of(watch.audio_id)
+    bench.api.reply(
+        path, answer(track(audio_status_name="QUEUED", audio_status=5)), answer(track()), answer(completed())
+    )
+    for _ in range(3):
+        bench.clock.move(15)
+        await bench.poller.turn(watch)
+    assert watch.is_final
+    assert await bench.owed() == [("track.completed", "band-room"), ("track.completed", "studio")]
+    assert bench.woken == [("band-room", "studio")]
+    (delivery,) = await bench.store.due("studio", limit=9)
+    about = delivery.event.about
+    assert (about.status, about.previous_status) == ("COMPLETED", "GENERATING")  # type: ignore[union-attr]
+    assert about.track.fields == completed()  # type: ignore[union-attr]
+    await bench.poller.turn(watch)
+    assert len(bench.api.requests) == 3
+
+
+async def test_a_track_that_is_final_when_first_seen_is_told_once(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(failed()))
+    await bench.poller.turn(watch)
+    (delivery,) = await bench.store.due("studio", limit=9)
+    assert delivery.event.about.previous_status is None  # type: ignore[union-attr]
+    again = bench.watch()
+    again.sighting = (await bench.store.sightings())[again.audio_id]
+    await bench.poller.turn(again)
+    assert await bench.owed() == [("track.failed", "band-room"), ("track.failed", "studio")]
+
+
+async def test_a_look_that_changes_nothing_writes_nothing(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(track()))
+    await bench.poller.turn(watch)
+    async with Store(bench.store.path) as observer:
+        before = await observer.data_version()
+        bench.api.reply(path_of(watch.audio_id), answer(track(updated_at="2026-06-23T12:40:00Z")))
+        for _ in range(5):
+            await bench.poller.turn(watch)
+        assert len(bench.api.requests) == 6
+        assert await observer.data_version() == before
+
+
+async def test_only_the_events_a_watch_names_are_owed_but_each_is_remembered(bench: Bench) -> None:
+    watch = bench.watch()
+    watch.events = frozenset({EventType.COMPLETED})
+    bench.api.reply(path_of(watch.audio_id), answer(failed()))
+    await bench.poller.turn(watch)
+    assert watch.is_final
+    assert await bench.owed() == []
+
+
+async def test_the_label_names_a_track_then_its_own_name_then_its_id(bench: Bench) -> None:
+    names = []
+    for number, label, fields in ((1, "Intro", {}), (2, None, {}), (3, None, {"name": None})):
+        watch = bench.watch(number)
+        watch.label = label
+        bench.api.reply(path_of(watch.audio_id), answer(completed(number, **fields)))
+        await bench.poller.turn(watch)
+        names.append((await bench.store.deliveries())[-1].name)
+    assert names == ["Intro", "PixVerse_Music_2.mp3", audio_id(3)]
+
+
+async def test_a_track_is_missing_after_three_404_in_a_row(bench: Bench) -> None:
+    watch = bench.watch()
+    gone = not_found(watch.audio_id)
+    bench.api.reply(
+        path_of(watch.audio_id), answer(track(prompt="kept")), gone, gone, answer(track()), gone, gone, gone
+    )
+    for _ in range(6):
+        await bench.poller.turn(watch)
+    assert not watch.is_final
+    await bench.poller.turn(watch)
+    assert watch.is_final
+    assert await bench.owed() == [("track.missing", "band-room"), ("track.missing", "studio")]
+    (delivery,) = await bench.store.due("studio", limit=9)
+    data = json.loads(public(delivery.event))["data"]
+    assert (data["status"], data["previous_status"], data["track"]["prompt"]) == (
+        "MISSING",
+        "GENERATING",
+        "kept",
+    )
+    assert await bench.problems() == [(Problem.TRACK_MISSING, watch.audio_id, False)]
+
+
+async def test_410_makes_a_track_missing_at_once(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer({"error": "expired"}, 410))
+    await bench.poller.turn(watch)
+    (delivery,) = await bench.store.due("studio", limit=9)
+    assert delivery.event.type is EventType.MISSING
+    assert delivery.event.about.track is None  # type: ignore[union-attr]
+
+
+async def test_a_track_that_takes_long_is_told_once_and_polled_on(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(track(created_at=None)))
+    await bench.poller.turn(watch)
+    bench.clock.move(1799)
+    await bench.poller.turn(watch)
+    assert await bench.owed() == []
+    bench.clock.move(1)
+    for _ in range(3):
+        await bench.poller.turn(watch)
+    assert await bench.owed() == [("track.stalled", "band-room"), ("track.stalled", "studio")]
+    bench.api.reply(path_of(watch.audio_id), answer(completed()))
+    await bench.poller.turn(watch)
+    assert await bench.problems() == [
+        (Problem.TRACK_STALLED, watch.audio_id, False),
+        (Problem.TRACK_STALLED, watch.audio_id, True),
+    ]
+
+
+async def test_a_refused_token_stops_all_polling_for_max_interval_and_is_told_once(bench: Bench) -> None:
+    first, second = bench.watch(1), bench.watch(2)
+    bench.api.otherwise(lambda _request: answer({"error": "Unauthorized", "code": 401}, 401))
+    for watch in (first, second, first):
+        before = bench.clock.monotonic()
+        await bench.poller.turn(watch)
+        waited = bench.clock.monotonic() - before
+        assert (waited == 0) if watch is first and len(bench.api.requests) == 1 else (300 <= waited <= 360)
+        assert bench.upstream.is_token_rejected
+    bench.api.otherwise(lambda _request: answer(track()))
+    await bench.poller.turn(second)
+    await bench.poller.turn(first)
+    assert len(bench.api.requests) == 5
+    assert (await bench.problems())[0] == (Problem.TOKEN_REJECTED, "useapi.net", False)
+    assert [kind for kind, _, resolved in await bench.problems() if not resolved] == [Problem.TOKEN_REJECTED]
+    assert (Problem.TOKEN_REJECTED, "useapi.net", True) in await bench.problems()
+    assert not bench.upstream.is_token_rejected
+
+
+async def test_one_probe_goes_first_after_an_outage_and_the_others_wait_for_their_turn(bench: Bench) -> None:
+    first, second = bench.watch(1), bench.watch(2)
+    held = asyncio.Event()
+    ready = answer(completed())
+    bench.api.reply(path_of(first.audio_id), Reply(503), Reply(ready.status, ready.body, delay_until=held))
+    bench.api.reply(path_of(second.audio_id), answer(completed(2)))
+    await bench.poller.turn(first)
+    probe = asyncio.create_task(bench.poller.turn(first))
+    await bench.api.until_count(path_of(first.audio_id), 2)
+    await bench.poller.turn(second)
+    assert bench.api.to(path_of(second.audio_id)) == []
+    held.set()
+    await probe
+    await bench.poller.turn(second)
+    assert (first.is_final, second.is_final) == (True, True)
+
+
+async def test_a_probe_that_is_cancelled_leaves_its_place_to_another(bench: Bench) -> None:
+    first, second = bench.watch(1), bench.watch(2)
+    never = asyncio.Event()
+    bench.api.reply(path_of(first.audio_id), Reply(503), Reply(delay_until=never))
+    bench.api.reply(path_of(second.audio_id), answer(completed(2)))
+    await bench.poller.turn(first)
+    probe = asyncio.create_task(bench.poller.turn(first))
+    await bench.api.until_count(path_of(first.audio_id), 2)
+    probe.cancel()
+    await asyncio.gather(probe, return_exceptions=True)
+    never.set()
+    await bench.poller.turn(second)
+    assert second.is_final
+
+
+async def test_an_outage_backs_off_from_interval_to_max_interval(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.otherwise(lambda _request: Reply(503, "<html>down</html>", content_type="text/html"))
+    moments = []
+    for _ in range(8):
+        await bench.poller.turn(watch)
+        moments.append(bench.clock.monotonic())
+    waits = [later - earlier for earlier, later in pairwise(moments)]
+    for wait, doubled in zip(waits, [15, 30, 60, 120, 240, 300, 300], strict=True):
+        assert doubled <= wait <= doubled * 1.2
+    bench.api.otherwise(lambda _request: answer(track()))
+    await bench.poller.turn(watch)
+    assert bench.upstream.token.closed_for(bench.clock.monotonic()) == 0
+
+
+async def test_alerts_hear_of_an_outage_after_ten_minutes(bench: Bench) -> None:
+    bench.api.otherwise(lambda _request: Reply(500))
+    await bench.poller.turn(bench.watch())
+    bench.clock.move(599)
+    await bench.upstream.remind()
+    assert await bench.problems() == []
+    bench.clock.move(1)
+    await bench.upstream.remind()
+    await bench.upstream.remind()
+    assert await bench.problems() == [(Problem.UPSTREAM_UNREACHABLE, "useapi.net", False)]
+
+
+async def test_a_throttled_token_waits_as_long_as_told_also_after_a_restart(bench: Bench) -> None:
+    bench.api.otherwise(
+        lambda _request: Reply(
+            429, '{"error": "slow", "retryAfter": "2026-06-23T12:58:20Z"}', {"Retry-After": "60"}
+        )
+    )
+    await bench.poller.turn(bench.watch())
+    closed_for = bench.upstream.token.closed_for(bench.clock.monotonic())
+    assert 1200 <= closed_for <= 1440
+    stored = (await bench.store.gates())[":useapi"]
+    assert stored.was_told
+    assert abs(stored.remaining(bench.clock.now()).total_seconds() - closed_for) < 0.01
+
+
+async def test_a_trouble_of_one_account_leaves_the_others_alone(bench: Bench) -> None:
+    ill, well = bench.watch(1, "ill@example.com"), bench.watch(2, "well@example.com")
+    bench.api.reply(path_of(ill.audio_id), answer({"error": "account"}, 596))
+    bench.api.reply(path_of(well.audio_id), answer(completed(2)))
+    await bench.poller.turn(ill)
+    await bench.poller.turn(well)
+    assert well.is_final
+    assert (await bench.problems())[0] == (Problem.UPSTREAM_UNREACHABLE, "ill@example.com", False)
+    bench.clock.move(20)
+    bench.api.reply(path_of(ill.audio_id), answer(completed(1)))
+    await bench.poller.turn(ill)
+    assert ill.is_final
+    assert (Problem.UPSTREAM_UNREACHABLE, "ill@example.com", True) in await bench.problems()
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_track_that_cannot_be_read_is_told_once_and_tried_slowly(bench: Bench, status: int) -> None:
+    ill, well = bench.watch(1), bench.watch(2)
+    bench.api.reply(path_of(ill.audio_id), answer({"error": "not yours", "code": status}, status))
+    bench.api.reply(path_of(well.audio_id), answer(track(2)))
+    for _ in range(3):
+        await bench.poller.turn(ill)
+        await bench.poller.turn(well)
+        bench.clock.move(299)
+        await bench.poller.turn(ill)
+        bench.clock.move(2)
+    assert len(bench.api.to(path_of(ill.audio_id))) == 3
+    assert await bench.problems() == [(Problem.TRACK_UNREADABLE, ill.audio_id, False)]
+    bench.api.reply(path_of(ill.audio_id), answer(completed()))
+    await bench.poller.turn(ill)
+    assert (await bench.problems())[1] == (Problem.TRACK_UNREADABLE, ill.audio_id, True)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(412, '{"error": {"code": 1, "message": "no credits"}}'),
+        Reply(422, '{"error": "prompt"}'),
+        Reply(200, "[]"),
+        Reply(200, '{"audio_status_final": null}'),
+        Reply(200, '{"audio_status": 1, "prompt": "' + "x" * 600_000 + '"}'),
+        Reply(200, "[" * 100_000),
+    ],
+    ids=["412", "422", "a list", "no status", "huge", "nested"],
+)
+async def test_a_strange_answer_slows_its_own_track_only(bench: Bench, reply: Reply) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), reply, answer(completed()))
+    await bench.poller.turn(watch)
+    assert bench.upstream.token.closed_for(bench.clock.monotonic()) == 0
+    bench.clock.move(14)
+    await bench.poller.turn(watch)
+    assert len(bench.api.requests) == 1
+    bench.clock.move(5)
+    await bench.poller.turn(watch)
+    assert watch.is_final
+    assert await bench.problems() == []
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(200, "<html>hi</html>", content_type="text/html"),
+        Reply(200, ""),
+        Reply(200, '{"audio_status": 1'),
+        Reply(302, headers={"Location": "https://example.com/login"}),
+        Reply(drop=True),
+    ],
+    ids=["HTML", "empty", "cut short", "redirect", "reset"],
+)
+async def test_an_answer_that_is_no_api_closes_the_gate_and_loses_nothing(bench: Bench, reply: Reply) -> None:
+    watch = bench.watch()
+    # NB: aiohttp itself asks once more when a connection breaks during a GET
+    bench.api.reply(path_of(watch.audio_id), *([reply] * (2 if reply.drop else 1)), answer(completed()))
+    await bench.poller.turn(watch)
+    assert 15 <= bench.upstream.token.closed_for(bench.clock.monotonic()) <= 18
+    bench.clock.move(18)
+    await bench.poller.turn(watch)
+    assert watch.is_final
+
+
+async def test_what_a_full_disk_refused_is_told_when_it_recovers(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(completed()))
+    connection = sqlite3.connect(bench.store.path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    await bench.poller.turn(watch)
+    assert not watch.is_final
+    assert bench.woken == []
+    connection.execute("DROP TRIGGER full")
+    connection.close()
+    await bench.poller.turn(watch)
+    assert watch.is_final
+    assert await bench.owed() == [("track.completed", "band-room"), ("track.completed", "studio")]
+
+
+async def test_a_track_taken_off_the_list_during_its_read_is_not_told(bench: Bench) -> None:
+    watch = bench.watch()
+    held = asyncio.Event()
+    reply = answer(completed())
+    bench.api.reply(path_of(watch.audio_id), Reply(reply.status, reply.body, delay_until=held))
+    turn = asyncio.create_task(bench.poller.turn(watch))
+    await bench.api.until_count(path_of(watch.audio_id), 1)
+    watch.is_watched = False
+    held.set()
+    await turn
+    assert await bench.owed() == []
+    assert await bench.store.sightings() == {}
+
+
+async def test_no_more_requests_are_under_way_than_allowed(bench: Bench) -> None:
+    bench.poller.limits = Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(2))
+    held = asyncio.Event()
+    reply = answer(track())
+    bench.api.otherwise(lambda _request: Reply(reply.status, reply.body, delay_until=held))
+    turns = [asyncio.create_task(bench.poller.turn(bench.watch(number))) for number in range(6)]
+    await bench.api.until(lambda: len(bench.api.requests) == 2)
+    bench.api.reply(path_of("past the limit"), reply)
+    await bench.poller.reader.read(bench.reader.url_of("past the limit"))
+    assert len(bench.api.requests) == 3
+    held.set()
+    await asyncio.gather(*turns)
+    assert len(bench.api.requests) == 7
+
+
+async def test_requests_keep_the_pace_however_many_are_due_together(bench: Bench) -> None:
+    bench.upstream.reconfigure(
+        interval=timedelta(seconds=15), max_interval=5 * MINUTE, spacing=timedelta(milliseconds=200)
+    )
+    bench.api.otherwise(lambda _request: answer(track()))
+    before = bench.clock.monotonic()
+    await asyncio.gather(*(bench.poller.turn(bench.watch(number)) for number in range(26)))
+    assert len(bench.api.requests) == 26
+    assert bench.clock.monotonic() - before == pytest.approx(5.0)

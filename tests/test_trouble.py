@@ -1,0 +1,80 @@
+import sqlite3
+from collections.abc import Collection
+
+import pytest
+
+from notifier.event import Alert, Problem
+from notifier.store import Store
+from notifier.trouble import Reporter
+from tests.support.clocks import ManualClock
+
+PAUSED = Alert(Problem.TARGET_PAUSED, "studio", "studio is paused")
+OVER = Alert(Problem.TARGET_PAUSED, "studio", "studio is well", is_resolved=True)
+REJECTED = Alert(Problem.CONFIG_REJECTED, "/etc/x", "not taken")
+
+
+@pytest.fixture
+def reporter(store: Store) -> Reporter:
+    return Reporter(store, ManualClock(), ("studio", "band-room", "studio"))
+
+
+async def told(store: Store) -> list[tuple[str, str]]:
+    return [(row.name, row.target) for row in await store.deliveries()]
+
+
+async def test_a_problem_is_told_once_when_it_begins_and_once_when_it_is_over(
+    reporter: Reporter, store: Store
+) -> None:
+    woken: list[Collection[str]] = []
+    reporter.wake = woken.append
+    await reporter.report(OVER)
+    for alert in (REJECTED, REJECTED, PAUSED, PAUSED, OVER, OVER, PAUSED):
+        await reporter.report(alert)
+    assert await told(store) == [
+        ("config_rejected", "studio"),
+        ("config_rejected", "band-room"),
+        *[("target_paused", "band-room")] * 3,
+    ]
+    assert woken == [("studio", "band-room"), ("band-room",), ("band-room",), ("band-room",)]
+
+
+async def test_a_broken_target_is_never_told_of_itself(store: Store) -> None:
+    reporter = Reporter(store, ManualClock(), ("studio",))
+    await reporter.report(PAUSED)
+    await reporter.report(Alert(Problem.DELIVERY_DEAD, "studio", "x"))
+    assert await told(store) == []
+    assert reporter.subjects(Problem.TARGET_PAUSED) == ["studio"]
+
+
+async def test_a_restart_tells_nothing_twice(reporter: Reporter, store: Store) -> None:
+    await reporter.report(PAUSED)
+    again = Reporter(store, ManualClock(), ("band-room",))
+    await again.take_up()
+    await again.report(PAUSED)
+    assert len(await told(store)) == 1
+    await again.report(OVER)
+    assert len(await told(store)) == 2
+
+
+async def test_what_the_disk_refused_is_told_in_order_when_it_recovers(
+    reporter: Reporter, store: Store
+) -> None:
+    connection = sqlite3.connect(store.path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON problem BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    await reporter.report(REJECTED)
+    await reporter.report(PAUSED)
+    assert await told(store) == []
+    connection.execute("DROP TRIGGER full")
+    connection.close()
+    await reporter.retry()
+    assert [name for name, _ in await told(store)] == ["config_rejected", "config_rejected", "target_paused"]
+
+
+async def test_problems_of_a_track_off_the_list_are_forgotten(reporter: Reporter) -> None:
+    await reporter.report(Alert(Problem.TRACK_MISSING, "studio", "x"))
+    await reporter.report(PAUSED)
+    reporter.forget("studio")
+    assert reporter.subjects(Problem.TRACK_MISSING) == []
+    assert reporter.subjects(Problem.TARGET_PAUSED) == ["studio"]
