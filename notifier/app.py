@@ -14,13 +14,16 @@ import structlog
 from notifier import __version__, loading
 from notifier import log as logging_setup
 from notifier.clock import Clock, SystemClock
+from notifier.config import Config
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import InvalidConfigError, Loaded
 from notifier.reload import FileWatch
+from notifier.report import Overview, overview
 from notifier.secret import Masker
-from notifier.store import StorageError, Store
+from notifier.store import InUseError, StorageError, Store
 from notifier.systemd import ServiceManager
+from notifier.web import Health, Site, Views
 
 _TICK = 1.0
 _LOOK_AT_STORE_EVERY = 2
@@ -62,6 +65,10 @@ class App:
         self._reload_now = asyncio.Event()
         self._reloading = asyncio.Lock()
         self._unapplied: Loaded | None = None
+        views = Views(
+            self.health, self.overview, self.engine.refresh_metrics, self.engine.metrics, self._clock
+        )
+        self._site = Site(views)
         self._storage_trouble: str | None = None
 
     async def run(self) -> None:
@@ -72,15 +79,55 @@ class App:
         """
         self._handle_signals()
         logging_setup.mask_with(self._masker)
-        async with self.store:
-            try:
-                await self.engine.start()
-                self._say_started()
-                await self._live()
-            finally:
-                self._manager.stopping()
-                await self.engine.stop()
+        try:
+            await self.store.open()
+            await self._listen(self.engine.config)
+            await self.engine.start()
+            await self._config_is_valid()
+            self._say_started()
+            await self._live()
+        finally:
+            self._manager.stopping()
+            await self._site.stop()
+            await self.engine.stop()
+            await self.store.close()
         log.info("daemon.stopped")
+
+    async def _listen(self, config: Config) -> None:
+        """Answer where the watchlist says. Raises InUseError when the address is taken."""
+        if config.http is None:
+            return
+        try:
+            await self._site.start(config.http)
+        except OSError as error:
+            where = f"{config.http.listen.host}:{config.http.listen.port}"
+            raise InUseError(f"http: cannot listen on {where}: {error.strerror or error}") from error
+
+    def health(self) -> Health:
+        """Say whether the daemon does its work."""
+        engine = self.engine
+        silence = self._clock.monotonic() - engine.schedule.last_beat
+        reasons = [
+            f"the API cannot be read: {engine.upstream.trouble}" if engine.upstream.trouble else "",
+            self.store.trouble or "",
+            f"the scheduler has stood still for {silence:.0f} s" if silence > _STALE_HEARTBEAT else "",
+        ]
+        degraded = [f"the target {name} is paused: {why}" for name, why in engine.deliverer.paused().items()]
+        if self.config_error is not None:
+            degraded.append("the changed watchlist is invalid, the earlier one is in force")
+        mask = self._masker.mask
+        return Health(tuple(mask(one) for one in reasons if one), tuple(mask(one) for one in degraded))
+
+    async def overview(self) -> Overview:
+        """Return what ``status`` shows. Raises StorageError."""
+        return await overview(
+            self.store,
+            self.engine.config,
+            config_file=self.config_file,
+            config_error=self.config_error,
+            is_running=True,
+            now=self._clock.now(),
+        )
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -109,7 +156,9 @@ class App:
     def summary(self) -> str:
         """Return how the daemon is, in a line for ``systemctl status``."""
         engine = self.engine
-        parts = [f"watching {len(engine.watches)} tracks, {len(engine.schedule)} unfinished"]
+        watching = len(engine.watches)
+        noun = "track" if watching == 1 else "tracks"
+        parts = [f"watching {watching} {noun}, {len(engine.schedule)} unfinished"]
         if engine.upstream.trouble:
             parts.append(f"API trouble: {engine.upstream.trouble}")
         if paused := engine.deliverer.paused():
@@ -252,11 +301,20 @@ class App:
             self._unapplied = loaded  # again in a second: the watchlist is valid, only the disk is not
             return
         self._unapplied, self.config_error = None, None
+        if config.http != before.http:
+            await self._site.stop()
+            try:
+                await self._listen(config)
+            except InUseError as error:
+                log.error("http.failed", error=str(error))
         if config.state != before.state:
             log.warning("config.restart_needed", key="state", state=str(self.store.path))
         for warning in loaded.warnings:
             log.warning("config.warning", text=warning.line(self.config_file))
         log.info("config.reloaded", watching=len(self.engine.watches), unfinished=len(self.engine.schedule))
+        await self._config_is_valid()
+
+    async def _config_is_valid(self) -> None:
         summary = f"{self.config_file} is valid again"
         alert = Alert(Problem.CONFIG_REJECTED, self.config_file, summary, is_resolved=True)
         await self.engine.reporter.report(alert)

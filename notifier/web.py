@@ -1,0 +1,152 @@
+"""What the daemon says about itself over HTTP: health, metrics and status. Read-only, without secrets.
+
+Answers only to names that are its own, so that no page of somebody else's can read it through a browser.
+"""
+
+import ipaddress
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from aiohttp import web
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from notifier.clock import Clock
+from notifier.config import Http
+from notifier.duration import spell
+from notifier.metrics import Metrics
+from notifier.report import Overview, overview_json
+from notifier.store import StorageError
+
+_MOST_TRACKS = 500
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+_TEMPLATES = Environment(loader=PackageLoader("notifier"), autoescape=select_autoescape())
+_STYLE = _TEMPLATES.get_template("style.css").render()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the daemon does its work: the reasons why not, and what is wrong beside it."""
+
+    reasons: tuple[str, ...] = ()
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """Where the pages come from."""
+
+    health: Callable[[], Health]
+    overview: Callable[[], Awaitable[Overview]]
+    refresh_metrics: Callable[[], Awaitable[None]]
+    metrics: Metrics
+    clock: Clock
+
+
+class Site:
+    """The listener. `start` it with an address, `stop` it; both may be repeated."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+        self._runner: web.AppRunner | None = None
+        self._hosts: frozenset[str] = frozenset()
+
+    async def start(self, http: Http) -> None:
+        """Listen. Raises OSError when the address cannot be had."""
+        self._hosts = frozenset({"localhost", http.listen.host.lower(), *http.hosts})
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/", self._page)
+        app.router.add_get("/style.css", self._style)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/api/status", self._status)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, http.listen.host, http.listen.port).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not self._is_own(request.headers.get("Host", "")):
+            return web.Response(status=403, text="403: not a name of this server\n", headers=_HEADERS)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            error.headers.update(_HEADERS)
+            raise
+        response.headers.update(_HEADERS)
+        return response
+
+    def _is_own(self, host: str) -> bool:
+        """Say whether a Host header names this server: an address, or a name that the watchlist allows."""
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        name = name.strip("[]").lower()
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+    async def _healthz(self, _request: web.Request) -> web.Response:
+        health = self._views.health()
+        answer = {
+            "status": "failing" if health.reasons else "ok",
+            "reasons": [*health.reasons],
+            "degraded": [*health.degraded],
+        }
+        return _json(answer, status=503 if health.reasons else 200)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        await self._views.refresh_metrics()
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=self._views.metrics.exposition(), headers={"Content-Type": content_type})
+
+    async def _status(self, _request: web.Request) -> web.Response:
+        try:
+            return _json(overview_json(await self._views.overview()))
+        except StorageError as error:
+            return _json({"error": str(error)}, status=503)
+
+    async def _page(self, _request: web.Request) -> web.Response:
+        try:
+            overview = await self._views.overview()
+        except StorageError as error:
+            return web.Response(status=503, text=f"503: {error}\n")
+        text = _TEMPLATES.get_template("status.html").render(
+            overview=overview, health=self._views.health(), limit=_MOST_TRACKS, ago=self._ago
+        )
+        return web.Response(text=text, content_type="text/html")
+
+    def _ago(self, moment: datetime | None) -> str:
+        return "—" if moment is None else f"{spell(self._views.clock.now() - moment).split()[0]} ago"
+
+    async def _style(self, _request: web.Request) -> web.Response:
+        return web.Response(text=_STYLE, content_type="text/css")
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    text = json.dumps(value, ensure_ascii=True, indent=2) + "\n"
+    return web.Response(text=text, content_type="application/json", status=status)
