@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.text import Text
 
 from notifier.display import is_terminal
-from notifier.simulation import FATES, TOKEN, Fate, Receivers, SimulatedApi, World
+from notifier.duration import spell_compact
+from notifier.simulation import FATES, STALLED_AFTER, TOKEN, Fate, Receivers, SimulatedApi, World
 from notifier.text import minutes
 
 _LONGEST = 27.0
@@ -114,7 +115,7 @@ def _watchlist(api: str, receivers: str, speed: float) -> str:
 poll:
   interval: {shortened(15)}
   max_interval: {shortened(300)}
-  stalled_after: 30m
+  stalled_after: {spell_compact(STALLED_AFTER)}
 delivery:
   first_retry: {shortened(5)}
 targets:

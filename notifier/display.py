@@ -51,7 +51,7 @@ def ago(moment: datetime | None, now: datetime) -> str:
     if moment is None:
         return "—"
     away = now - moment
-    return f"{spell(away)} ago" if away.total_seconds() >= 0 else f"in {spell(-away)}"
+    return f"{spell(away).split()[0]} ago" if away.total_seconds() >= 0 else f"in {spell(-away)}"
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

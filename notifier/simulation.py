@@ -18,6 +18,7 @@ from notifier.track import Status
 
 USER = "user:4711-pixverse:demo@example.com-music:"
 TOKEN = "user:4711-demo"  # noqa: S105 - opens nothing
+STALLED_AFTER = timedelta(minutes=30)
 _QUEUED_FOR = 20.0
 
 
@@ -32,7 +33,7 @@ class Fate:
     ends_at: float
     ending: Status
     seconds: int = 0
-    age: timedelta = timedelta(0)
+    stalls_at: float | None = None
     notify: tuple[str, ...] = ()
 
     @property
@@ -87,7 +88,7 @@ FATES = (
         200,
         Status.COMPLETED,
         seconds=600,
-        age=timedelta(minutes=30) - timedelta(seconds=6),
+        stalls_at=125,
     ),
 )
 
@@ -161,7 +162,7 @@ class SimulatedApi:
             "prompt": fate.prompt,
             "name": f"PixVerse_Music_{fate.number}.mp3",
             "credits": 40,
-            "created_at": to_rfc3339(self._world.started_at - fate.age),
+            "created_at": to_rfc3339(self._world.started_at - self._age(fate)),
         }
         if now >= fate.ends_at:
             track["updated_at"] = self._world.moment(fate.ends_at)
@@ -169,6 +170,12 @@ class SimulatedApi:
         if now < _QUEUED_FOR:
             return track | {"audio_status": 5, "audio_status_name": "QUEUED", "audio_status_final": False}
         return track | {"audio_status": 10, "audio_status_name": "GENERATING", "audio_status_final": False}
+
+    def _age(self, fate: Fate) -> timedelta:
+        """Return how old a track is at the start; one that is to stall lacks just the time until then."""
+        if fate.stalls_at is None:
+            return timedelta(0)
+        return STALLED_AFTER - timedelta(seconds=fate.stalls_at / self._world.speed)
 
     def _ended(self, fate: Fate) -> dict[str, Any]:
         if fate.ending is Status.COMPLETED:

@@ -1,0 +1,19 @@
+"""The commands. Each module here holds the commands of one kind; this one puts them together."""
+
+import click
+
+from notifier import __version__
+from notifier.cli.outbox import deliveries, resume, status
+from notifier.cli.watchlist import check, demo, run, schema, test
+
+
+@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="notifier")
+def main() -> None:
+    """Watch PixVerse music tracks and tell Slack, Discord or any webhook when they end."""
+
+
+for command in (run, check, test, status, deliveries, resume, schema, demo):
+    main.add_command(command)
+
+__all__ = ["main"]

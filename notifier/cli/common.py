@@ -1,0 +1,43 @@
+"""Options and messages that several commands share."""
+
+import sys
+from collections.abc import Iterable
+from typing import NoReturn
+
+import click
+
+from notifier.delivery import DeliveryState
+from notifier.document import did_you_mean, printable
+
+EXIT_STORAGE = 74
+EXIT_IN_USE = 75
+EXIT_CONFIG = 78
+
+config_option = click.option(
+    "-c",
+    "--config",
+    metavar="FILE",
+    help="The watchlist; default $NOTIFIER_CONFIG, else /etc/notifier/watchlist.yaml.",
+)
+state_option = click.option(
+    "--state-file", metavar="PATH", help="The state file, instead of the watchlist's."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say on stderr what is wrong and exit."""
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def unknown_target(name: str, known: Iterable[str]) -> str:
+    """Return the sentence for a target that the watchlist does not have."""
+    return f"unknown target '{printable(name)}'{did_you_mean(name, known)}"
+
+
+target_option = click.option("--target", metavar="T", help="Only this target's.")
+row_state_option = click.option(
+    "--state", type=click.Choice([state.value for state in DeliveryState]), help="Only those in this state."
+)
+ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="ID...")

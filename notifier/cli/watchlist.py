@@ -1,0 +1,163 @@
+"""The commands around the watchlist: ``run``, ``check``, ``schema``, ``test``, and ``demo``.
+
+Imports what needs the network only where a command needs it, so that the others start quickly.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import structlog
+
+from notifier import display, loading, paths
+from notifier.cli.common import (
+    EXIT_CONFIG,
+    EXIT_IN_USE,
+    EXIT_STORAGE,
+    config_option,
+    fail,
+    state_option,
+    unknown_target,
+)
+from notifier.loading import InvalidConfigError
+from notifier.store import InUseError, RunLock, StorageError
+
+
+@click.command()
+@config_option
+@state_option
+def run(config: str | None, state_file: str | None) -> None:
+    """Run the daemon until SIGTERM or SIGINT."""
+    _open_standard_streams()
+    file = paths.config_file(config)
+    try:
+        loaded = loading.load(file)
+    except InvalidConfigError as error:
+        fail("\n".join(error.lines()), EXIT_CONFIG)
+    for warning in loaded.warnings:
+        click.echo(warning.line(file), err=True)
+    path = paths.state_file(state_file, loaded.config.state)
+    lock = RunLock(path)
+    try:
+        lock.acquire()
+        _run_daemon(loaded, file, path)
+    except InUseError as error:
+        fail(f"notifier: {error}", EXIT_IN_USE)
+    except StorageError as error:
+        fail(f"notifier: {error}", EXIT_STORAGE)
+    except Exception as error:
+        structlog.get_logger().critical("daemon.crashed", exc_info=error)
+        sys.exit(1)
+    finally:
+        lock.release()
+
+
+def _open_standard_streams() -> None:
+    """Occupy closed descriptors, lest the state file gets one of them and a stray line lands in it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
+def _run_daemon(loaded: loading.Loaded, file: str, path: Path) -> None:
+    from notifier import log  # noqa: PLC0415
+    from notifier.app import App  # noqa: PLC0415
+
+    log.configure(loaded.config.log.level, loaded.config.log.format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_daemon(App, loaded, file, path))
+
+
+async def _daemon(app: Any, loaded: loading.Loaded, file: str, path: Path) -> None:
+    await app(loaded, config_file=file, state_file=path).run()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+@click.command()
+@config_option
+@click.option("--resolve", is_flag=True, help="Resolve references too, instead of judging their form only.")
+def check(config: str | None, resolve: bool) -> None:
+    """Validate the watchlist and print every mistake."""
+    file = paths.config_file(config)
+    try:
+        loaded = loading.load(file, resolve=resolve)
+    except InvalidConfigError as error:
+        for line in error.lines():
+            click.echo(line)
+        sys.exit(1)
+    for warning in loaded.warnings:
+        click.echo(warning.line(file))
+    watches, targets = len(loaded.config.watch), len(loaded.config.targets)
+    click.echo(f"{file}: valid, {_count(watches, 'track')}, {_count(targets, 'target')}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the watchlist."""
+    from notifier.watchlist_schema import json_schema  # noqa: PLC0415
+
+    display.print_json(json_schema())
+
+
+@click.command(short_help="Send a sample event to targets.")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.option(
+    "--event", type=click.Choice(["completed", "failed"]), default="completed", help="Which sample."
+)
+@config_option
+def test(targets: tuple[str, ...], event: str, config: str | None) -> None:
+    """Send a sample event to targets, all of them by default, and show what each answered."""
+    from notifier.trial import try_targets  # noqa: PLC0415
+
+    file = paths.config_file(config)
+    try:
+        loaded = loading.load(file)
+    except InvalidConfigError as error:
+        for line in error.lines():
+            click.echo(line, err=True)
+        sys.exit(1)
+    names = targets or tuple(loaded.config.targets)
+    for name in names:
+        if name not in loaded.config.targets:
+            raise click.UsageError(unknown_target(name, loaded.config.targets))
+    results = asyncio.run(try_targets(loaded, names, is_completed=event == "completed"))
+    display.table(
+        "Test messages",
+        ("target", "type", "result", "answer"),
+        ((result.target, result.type, result.verdict, result.answer) for result in results),
+        empty="no targets",
+    )
+    sys.exit(0 if all(result.is_accepted for result in results) else 1)
+
+
+@click.command(short_help="Show the whole thing without an account.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(min=10, max=100),
+    default=20.0,
+    show_default=True,
+    help="How much faster than real time the simulated tracks are made.",
+)
+def demo(speed: float) -> None:
+    """Show the whole thing without an account: a simulated API, a watchlist and receivers on this machine."""
+    from notifier.demo import play  # noqa: PLC0415
+
+    sys.exit(asyncio.run(play(speed)))
