@@ -10,25 +10,15 @@ from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 from notifier.config import BASE_URL, Config, DeliverySettings, Listen, Poll
-from notifier.document import (
-    Mapping,
-    Mistake,
-    Path,
-    Scalar,
-    Sequence_,
-    did_you_mean,
-    place_of,
-    printable,
-    spell_path,
-    value_at,
-)
+from notifier.document import Mapping, Scalar, Sequence_, place_of, value_at
 from notifier.duration import parse_duration, spell_compact
+from notifier.mistake import KeyPath, Mistake, did_you_mean, printable, spell_path
 from notifier.secret import Secret
 from notifier.settings import Unresolved
 
 _GENTLE_INTERVAL = timedelta(seconds=5)
-_INTERVAL: Path = ("poll", "interval")
-_DEFAULTS: dict[Path, timedelta] = {
+_INTERVAL: KeyPath = ("poll", "interval")
+_DEFAULTS: dict[KeyPath, timedelta] = {
     _INTERVAL: Poll().interval,
     ("poll", "max_interval"): Poll().max_interval,
     ("delivery", "first_retry"): DeliverySettings().first_retry,
@@ -56,14 +46,14 @@ def _is_written(value: Any) -> TypeGuard[Scalar]:
     return isinstance(value, Scalar) and not isinstance(value, Unresolved) and not value.is_null
 
 
-def _watch_paths(root: Mapping, key: str) -> Iterator[Path]:
+def _watch_paths(root: Mapping, key: str) -> Iterator[KeyPath]:
     watch = root.get("watch")
     for index, entry in enumerate(watch if isinstance(watch, Sequence_) else ()):
         if isinstance(entry, Mapping) and key in entry:
             yield ("watch", index, key)
 
 
-def _unknown_targets(root: Mapping, path: Path, targets: Mapping) -> Iterator[Mistake]:
+def _unknown_targets(root: Mapping, path: KeyPath, targets: Mapping) -> Iterator[Mistake]:
     names = value_at(root, path)
     for index, name in enumerate(names if isinstance(names, Sequence_) else ()):
         if _is_written(name) and name.strip() and name not in targets:
@@ -86,7 +76,7 @@ def _repeated_tracks(root: Mapping) -> Iterator[Mistake]:
         seen.setdefault(audio_id, index)
 
 
-def _above(root: Mapping, shorter: Path, longer: Path) -> Iterator[Mistake]:
+def _above(root: Mapping, shorter: KeyPath, longer: KeyPath) -> Iterator[Mistake]:
     low, high = _duration_at(root, shorter), _duration_at(root, longer)
     if low is not None and high is not None and low > high:
         is_default = value_at(root, shorter) is None
@@ -95,7 +85,7 @@ def _above(root: Mapping, shorter: Path, longer: Path) -> Iterator[Mistake]:
         yield Mistake(place, spell_path(shorter), message)
 
 
-def _told(root: Mapping, path: Path, duration: timedelta) -> str:
+def _told(root: Mapping, path: KeyPath, duration: timedelta) -> str:
     """Write a duration out, unless it came from a reference."""
     value = value_at(root, path)
     if value is None:
@@ -103,7 +93,7 @@ def _told(root: Mapping, path: Path, duration: timedelta) -> str:
     return "the referenced value" if value.is_from_reference else spell_compact(duration)
 
 
-def _named(root: Mapping, path: Path, duration: timedelta) -> str:
+def _named(root: Mapping, path: KeyPath, duration: timedelta) -> str:
     """Name a key and what it says."""
     value = value_at(root, path)
     if value is None:
@@ -111,7 +101,7 @@ def _named(root: Mapping, path: Path, duration: timedelta) -> str:
     return spell_path(path) if value.is_from_reference else f"{spell_path(path)}, {spell_compact(duration)}"
 
 
-def _duration_at(root: Mapping, path: Path) -> timedelta | None:
+def _duration_at(root: Mapping, path: KeyPath) -> timedelta | None:
     value = value_at(root, path)
     if value is None:
         return _DEFAULTS.get(path)
@@ -144,7 +134,7 @@ def warnings_of(config: Config, root: Mapping, *, is_public: bool) -> Iterator[M
             )
 
 
-def _warning(root: Mapping, path: Path, message: str) -> Mistake:
+def _warning(root: Mapping, path: KeyPath, message: str) -> Mistake:
     return Mistake(place_of(root, path), spell_path(path), f"warning: {message}")
 
 
@@ -163,14 +153,14 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _literal_secrets(root: Mapping) -> Iterator[Path]:
+def _literal_secrets(root: Mapping) -> Iterator[KeyPath]:
     for path in _secret_paths(root):
         value = value_at(root, path)
         if _is_written(value) and not value.is_from_reference:
             yield path
 
 
-def _secret_paths(root: Mapping) -> Iterator[Path]:
+def _secret_paths(root: Mapping) -> Iterator[KeyPath]:
     yield ("useapi", "token")
     targets = root.get("targets")
     for name in targets if isinstance(targets, Mapping) else ():

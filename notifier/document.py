@@ -5,13 +5,13 @@ Reads YAML 1.2's core schema from libyaml's events: only ``true`` and ``false`` 
 to. Knows nothing of this program's keys.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import yaml
+
+from notifier.mistake import KeyPath, Mistake, Place, printable, spell_path
 
 _DEEPEST = 40
 _MOST_VALUES = 2_000_000
@@ -20,13 +20,6 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 # What YAML does not take at all, and what its versions 1.1 and 1.2 disagree on being the end of a line.
 _FORBIDDEN = re.compile("[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class Place(NamedTuple):
-    """A position in a file, both counted from 1."""
-
-    line: int
-    column: int
 
 
 class Scalar(str):
@@ -75,23 +68,6 @@ class Sequence_(list[Any]):  # noqa: N801 - Sequence is the abstract type
         self.place = place
 
 
-Path = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Mistake:
-    """One thing wrong with a file, in words for the person who wrote it."""
-
-    place: Place
-    path: str
-    message: str
-
-    def line(self, file: str) -> str:
-        """Return ``FILE:LINE:COLUMN: key.path: what is wrong``."""
-        where = f"{file}:{self.place.line}:{self.place.column}: "
-        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
-
-
 class BrokenDocumentError(Exception):
     """The text is no YAML; nothing more can be said of it than these mistakes."""
 
@@ -100,33 +76,7 @@ class BrokenDocumentError(Exception):
         self.mistakes = tuple(mistakes)
 
 
-def spell_path(path: Path) -> str:
-    """Write a path as people read it, on one line: ``watch[0].notify``."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            text += f".{printable(step)}" if text else printable(step)
-    return text
-
-
-def printable(text: str, limit: int = 60) -> str:
-    """Return foreign text fit for one line of a message: no control characters, not endless."""
-    plain = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
-    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``, did you mean 'x'?`` when a known word is near, else nothing."""
-    names = sorted(set(known))
-    near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
-    if not near:
-        near = [name for name in names if name.lower() == word.lower()][:1]
-    return f", did you mean '{printable(near[0])}'?" if near else ""
-
-
-def place_of(root: Any, path: Path, *, at_key: bool = False) -> Place:
+def place_of(root: Any, path: KeyPath, *, at_key: bool = False) -> Place:
     """Return where the value at a path stands, or its key; the nearest parent's place when it is absent."""
     value, place = root, getattr(root, "place", Place(1, 1))
     for depth, step in enumerate(path):
@@ -143,7 +93,7 @@ def place_of(root: Any, path: Path, *, at_key: bool = False) -> Place:
     return place
 
 
-def value_at(root: Any, path: Path) -> Any:
+def value_at(root: Any, path: KeyPath) -> Any:
     """Return the value at a path, or None when there is none."""
     value = root
     for step in path:
@@ -198,7 +148,7 @@ class _Frame:
 
     __slots__ = ("anchor", "height", "key", "key_place", "merges", "path", "size", "value")
 
-    def __init__(self, value: Mapping | Sequence_, path: Path, anchor: str | None) -> None:
+    def __init__(self, value: Mapping | Sequence_, path: KeyPath, anchor: str | None) -> None:
         self.value = value
         self.path = path
         self.anchor = anchor
@@ -333,7 +283,7 @@ class _Reader:
                     mapping[key] = value
                     mapping.key_places[key] = source.key_places[key]
 
-    def _next_path(self) -> Path:
+    def _next_path(self) -> KeyPath:
         if not self._frames:
             return ()
         frame = self._frames[-1]

@@ -17,18 +17,8 @@ from pydantic_core import ErrorDetails
 from notifier import document
 from notifier.config import Config, Defaults, DeliverySettings, Http, Log, Poll, Useapi, Watch
 from notifier.crosscheck import cross_checks, warnings_of
-from notifier.document import (
-    Mapping,
-    Mistake,
-    Place,
-    Scalar,
-    Sequence_,
-    did_you_mean,
-    place_after,
-    place_of,
-    spell_path,
-    value_at,
-)
+from notifier.document import Mapping, Scalar, Sequence_, place_after, place_of, value_at
+from notifier.mistake import KeyPath, Mistake, Place, did_you_mean, printable, spell_path
 from notifier.secret import ReferenceError_, Sources, check_references, expand, has_reference
 from notifier.settings import Settings, Unresolved, kind_of, shown
 from notifier.targets import TYPES
@@ -149,7 +139,7 @@ class _Expansion:
         self.failed: list[Mistake] = []
         self._done: set[int] = set()
 
-    def walk(self, value: Any, path: document.Path = ()) -> None:
+    def walk(self, value: Any, path: KeyPath = ()) -> None:
         if id(value) in self._done:
             return
         self._done.add(id(value))
@@ -160,13 +150,13 @@ class _Expansion:
             case Sequence_():
                 value[:] = [self._member(member, (*path, index)) for index, member in enumerate(value)]
 
-    def _member(self, member: Any, path: document.Path) -> Any:
+    def _member(self, member: Any, path: KeyPath) -> Any:
         if isinstance(member, Scalar):
             return self._scalar(member, path) if "$" in member else member
         self.walk(member, path)
         return member
 
-    def _scalar(self, scalar: Scalar, path: document.Path) -> Scalar:
+    def _scalar(self, scalar: Scalar, path: KeyPath) -> Scalar:
         if not has_reference(scalar):
             return Scalar(scalar.replace("$$", "$"), scalar.place, is_plain=scalar.is_plain)
         try:
@@ -181,7 +171,7 @@ class _Expansion:
             self.values += [value, *parts]
         return Scalar(value, scalar.place, is_from_reference=True)
 
-    def _unresolved(self, scalar: Scalar, path: document.Path) -> Scalar:
+    def _unresolved(self, scalar: Scalar, path: KeyPath) -> Scalar:
         """Leave a reference as it is, but for the state file's path, which every command needs."""
         if path == ("state",):
             try:
@@ -192,7 +182,7 @@ class _Expansion:
         return Unresolved(scalar, scalar.place)
 
 
-def _is_shown(path: document.Path) -> bool:
+def _is_shown(path: KeyPath) -> bool:
     """Say whether a value is there to be shown: which track, what label, which target, which file."""
     return path[0] in {"watch", "state", "alerts", "defaults", "http", "log", "poll", "delivery"}
 
@@ -238,7 +228,7 @@ def _mistakes(root: Mapping, detail: ErrorDetails) -> Iterator[Mistake]:
             yield Mistake(place, spell_path(path), _words(root, detail, path))
 
 
-def _type_mistakes(root: Mapping, target: document.Path) -> Iterator[Mistake]:
+def _type_mistakes(root: Mapping, target: KeyPath) -> Iterator[Mistake]:
     path = (*target, "type")
     kind = value_at(root, path)
     types = ", ".join(TYPES)
@@ -258,7 +248,7 @@ def _type_mistakes(root: Mapping, target: document.Path) -> Iterator[Mistake]:
     yield Mistake(place_of(root, path), spell_path(path), message)
 
 
-def _wrong_with_every_type(root: Mapping, path: document.Path) -> Iterator[Mistake]:
+def _wrong_with_every_type(root: Mapping, path: KeyPath) -> Iterator[Mistake]:
     """Yield what is wrong with a target whatever its type, for when that cannot be told."""
     target = value_at(root, path)
     of_types = []
@@ -275,7 +265,7 @@ def _wrong_with_every_type(root: Mapping, path: document.Path) -> Iterator[Mista
     yield from (one for spot, one in first.items() if all(spot in other for other in others))
 
 
-def _words(root: Mapping, detail: ErrorDetails, path: document.Path) -> str:
+def _words(root: Mapping, detail: ErrorDetails, path: KeyPath) -> str:
     match detail["type"]:
         case "mistake":
             return detail["msg"]
@@ -283,7 +273,7 @@ def _words(root: Mapping, detail: ErrorDetails, path: document.Path) -> str:
             key = str(path[-1])
             later = _LATER.get((str(path[0]), key) if len(path) > 1 else (key,))
             near = did_you_mean(key, _known_keys(detail["loc"]))
-            return later or f"unknown key '{document.printable(key)}'{near}"
+            return later or f"unknown key '{printable(key)}'{near}"
         case "model_type" | "model_attributes_type" | "dict_type" | "union_tag_not_found":
             return f"expected a mapping, found {kind_of(value_at(root, path))}"
         case "tuple_type" | "list_type":
@@ -305,13 +295,13 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     return [*model.model_fields]
 
 
-def _path_in(root: Mapping, location: tuple[str | int, ...]) -> document.Path:
+def _path_in(root: Mapping, location: tuple[str | int, ...]) -> KeyPath:
     """Return pydantic's location without what is not in the document.
 
     That is the type that pydantic took a target for, its mark for a key, and the steps into an entry that is
     written in its short form.
     """
-    path: document.Path = ()
+    path: KeyPath = ()
     for index, step in enumerate(location):
         value = value_at(root, path)
         is_type = index == 2 and location[0] == "targets"

@@ -24,9 +24,10 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from yarl import URL
 
-from notifier.document import Mapping, Scalar, Sequence_, did_you_mean, printable
+from notifier.document import Mapping, Scalar, Sequence_
 from notifier.duration import DURATION_FORM, RATE_FORM, parse_duration, parse_rate
 from notifier.duration import Rate as RateValue
+from notifier.mistake import did_you_mean, printable
 from notifier.secret import Secret
 
 T = TypeVar("T")

@@ -9,18 +9,14 @@ from hypothesis import strategies as st
 from notifier.document import (
     BrokenDocumentError,
     Mapping,
-    Mistake,
-    Place,
     Scalar,
     Sequence_,
-    did_you_mean,
     parse,
     place_after,
     place_of,
-    printable,
-    spell_path,
     value_at,
 )
+from notifier.mistake import Mistake, Place
 from tests.support import hostile
 
 
@@ -125,44 +121,12 @@ def test_nested_values_are_found_by_their_path_and_missing_ones_at_their_parent(
     assert place_of(None, ("a",)) == Place(1, 1)
 
 
-@pytest.mark.parametrize(
-    ("path", "spelt"),
-    [
-        ((), ""),
-        (("watch",), "watch"),
-        (("watch", 0, "notify"), "watch[0].notify"),
-        (("targets", "band-room", "headers", "X-Team"), "targets.band-room.headers.X-Team"),
-        (("watch", 0, 1), "watch[0][1]"),
-        (("a\nb", "c\u202ed"), "a?b.c?d"),
-        (("x" * 61,), "x" * 59 + "…"),
-    ],
-)
-def test_a_path_is_spelt_on_one_line(path: tuple[str | int, ...], spelt: str) -> None:
-    assert spell_path(path) == spelt
-
-
 def test_a_mistake_says_file_place_path_and_what_is_wrong() -> None:
     assert (
         Mistake(Place(3, 7), "poll.interval", "is wrong").line("w.yaml")
         == "w.yaml:3:7: poll.interval: is wrong"
     )
     assert Mistake(Place(3, 7), "", "is wrong").line("w.yaml") == "w.yaml:3:7: is wrong"
-
-
-@pytest.mark.parametrize(
-    ("word", "known", "suggestion"),
-    [
-        ("band-rom", ["band-room", "studio"], ", did you mean 'band-room'?"),
-        ("intervall", ["interval", "max_interval"], ", did you mean 'interval'?"),
-        ("URL", ["url"], ", did you mean 'url'?"),
-        ("zebra", ["band-room", "studio"], ""),
-        ("", ["studio"], ""),
-        ("studio", [], ""),
-        ("a\nb", ["a\nbc"], ", did you mean 'a?bc'?"),
-    ],
-)
-def test_a_suggestion_is_made_where_one_is_near(word: str, known: list[str], suggestion: str) -> None:
-    assert did_you_mean(word, known) == suggestion
 
 
 @pytest.mark.parametrize(
@@ -417,13 +381,6 @@ def test_any_text_is_read_or_refused_and_every_place_lies_in_it(text: str) -> No
         assert 1 <= line <= last + 1
         assert column >= 1
     assert all(len(mistake.line("f").splitlines()) == 1 for mistake in mistakes)
-
-
-@given(hostile.texts)
-def test_foreign_text_is_printable_and_not_endless(text: str) -> None:
-    shown = printable(text)
-    assert shown.isprintable()
-    assert len(shown) <= 60
 
 
 @pytest.mark.parametrize(

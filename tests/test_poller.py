@@ -10,10 +10,11 @@ from random import Random
 import pytest
 
 from notifier.config import Useapi
-from notifier.document import Place, Scalar
+from notifier.document import Scalar
 from notifier.event import Alert, EventType, Problem
 from notifier.event import public_json as public
 from notifier.metrics import Metrics
+from notifier.mistake import Place
 from notifier.poller import Limits, Poller, Watched
 from notifier.store import Store
 from notifier.trouble import Reporter

@@ -4,7 +4,8 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from notifier.document import Mapping, Place, Scalar, Sequence_
+from notifier.document import Mapping, Scalar, Sequence_
+from notifier.mistake import Place
 from notifier.settings import Settings, kind_of, shown, split_url
 
 PLACE = Place(1, 1)

@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from notifier.delivery import DeliveryState
-from notifier.document import did_you_mean, printable
+from notifier.mistake import did_you_mean, printable
 
 EXIT_STORAGE = 74
 EXIT_IN_USE = 75

@@ -9,8 +9,9 @@ from multidict import CIMultiDict
 
 from notifier.answer import Answer
 from notifier.document import Mapping as Members
-from notifier.document import Place, Scalar, Sequence_
+from notifier.document import Scalar, Sequence_
 from notifier.event import Alert, Event, EventType, Problem, TrackNews, alert_event, track_event
+from notifier.mistake import Place
 from notifier.targets import TYPES, Request, Target
 from notifier.track import parse
 from tests.support.hostile import NOW

@@ -1,0 +1,56 @@
+"""A mistake in a file: where it stands, in which key, and what is wrong, in words for who wrote the file."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Place(NamedTuple):
+    """A position in a file, both counted from 1."""
+
+    line: int
+    column: int
+
+
+KeyPath = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Mistake:
+    """One thing wrong with a file, in words for the person who wrote it."""
+
+    place: Place
+    path: str
+    message: str
+
+    def line(self, file: str) -> str:
+        """Return ``FILE:LINE:COLUMN: key.path: what is wrong``."""
+        where = f"{file}:{self.place.line}:{self.place.column}: "
+        return f"{where}{self.path}: {self.message}" if self.path else f"{where}{self.message}"
+
+
+def spell_path(path: KeyPath) -> str:
+    """Write a path as people read it, on one line: ``watch[0].notify``."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{printable(step)}" if text else printable(step)
+    return text
+
+
+def printable(text: str, limit: int = 60) -> str:
+    """Return foreign text fit for one line of a message: no control characters, not endless."""
+    plain = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
+    return plain if len(plain) <= limit else plain[: limit - 1] + "…"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ``, did you mean 'x'?`` when a known word is near, else nothing."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
+    if not near:
+        near = [name for name in names if name.lower() == word.lower()][:1]
+    return f", did you mean '{printable(near[0])}'?" if near else ""
