@@ -6,7 +6,6 @@ Leaves the work to `notifier.engine`; speaks with the service manager and with w
 import asyncio
 import random
 import signal
-from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -30,7 +29,6 @@ _LOOK_AT_STORE_EVERY = 2
 _TIDY_EVERY = 3600
 _STALE_HEARTBEAT = 10.0
 _WATCHDOG_AT_MOST = 10.0
-_KEPT = timedelta(days=90)
 
 log = structlog.get_logger()
 
@@ -195,7 +193,7 @@ class App:
             if tick % _LOOK_AT_STORE_EVERY == 0:
                 version = await self._look_at_store(version)
             if tick % _TIDY_EVERY == 0:
-                await self._tidy()
+                await self.engine.tidy()
             if await asyncio.to_thread(self._file.look) or self._unapplied is not None:
                 await self.reload(is_forced=False)
             if (latest := self.summary()) != status:
@@ -222,28 +220,8 @@ class App:
         """Take up what a person changed with the commands; also finds out whether the disk is well again."""
         version = await self._data_version()
         if version != known:
-            await self.engine.reporter.attempt(self.engine.deliverer.look_again(), default=None)
-            await self._resolve_dead_letters()
+            await self.engine.look_again()
         return version
-
-    async def _resolve_dead_letters(self) -> None:
-        reporter = self.engine.reporter
-        backlogs = await reporter.attempt(self.store.backlogs(), default=None)
-        for target in reporter.subjects(Problem.DELIVERY_DEAD) if backlogs is not None else ():
-            if backlogs is not None and (target not in backlogs or backlogs[target].dead == 0):
-                summary = f"{target} has no dead letters any more"
-                await reporter.report(Alert(Problem.DELIVERY_DEAD, target, summary, is_resolved=True))
-
-    async def _tidy(self) -> None:
-        """Forget what is old, and give up what a target that is gone is owed for too long."""
-        now, reporter, config = self._clock.now(), self.engine.reporter, self.engine.config
-        await reporter.attempt(self.store.forget(unwatched_before=now - _KEPT), default=0)
-        before = now - config.delivery.give_up_after
-        for target in await reporter.attempt(self.store.backlogs(), default={}):
-            if target not in config.targets:
-                gone = f"the target {target} is not on the watchlist"
-                giving_up = self.store.expire(target, counted_before=before, at=now, why=gone)
-                await reporter.attempt(giving_up, default=[])
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that all is well while the loop turns and the scheduler makes progress."""

@@ -14,12 +14,12 @@ from datetime import timedelta
 from notifier.clock import Clock
 from notifier.config import Config, Watch
 from notifier.deliverer import Deliverer
-from notifier.event import Problem
+from notifier.event import Alert, Problem
 from notifier.metrics import Metrics
 from notifier.poller import Limits, Poller, Watched, watched
 from notifier.schedule import Schedule
 from notifier.secret import Masker
-from notifier.store import Store
+from notifier.store import Backlog, Store
 from notifier.track import Status
 from notifier.trouble import Reporter
 from notifier.upstream import TOKEN_GATE, Upstream
@@ -28,6 +28,8 @@ from notifier.wire import Wire
 from notifier.worker import Common
 
 LARGEST_ANSWER = 64 * 1024
+_KEPT = timedelta(days=90)
+"""How long what a track was told of is kept after it has left the watchlist."""
 
 
 class Engine:
@@ -175,6 +177,26 @@ class Engine:
             if not watch.is_final:
                 unfinished.append(watch)
         self.schedule.add(unfinished)
+
+    async def look_again(self) -> None:
+        """Take up what a person changed in the state file with the commands."""
+        await self.reporter.attempt(self.deliverer.look_again(), default=None)
+        backlogs = await self.reporter.attempt(self.store.backlogs(), default=None)
+        for target in self.reporter.subjects(Problem.DELIVERY_DEAD) if backlogs is not None else ():
+            if backlogs is not None and backlogs.get(target, Backlog()).dead == 0:
+                summary = f"{target} has no dead letters any more"
+                await self.reporter.report(Alert(Problem.DELIVERY_DEAD, target, summary, is_resolved=True))
+
+    async def tidy(self) -> None:
+        """Forget what is old, and give up what a target that is gone is owed for too long."""
+        now = self._clock.now()
+        await self.reporter.attempt(self.store.forget(unwatched_before=now - _KEPT), default=0)
+        before = now - self.config.delivery.give_up_after
+        for target in await self.reporter.attempt(self.store.backlogs(), default={}):
+            if target not in self.config.targets:
+                gone = f"the target {target} is not on the watchlist"
+                giving_up = self.store.expire(target, counted_before=before, at=now, why=gone)
+                await self.reporter.attempt(giving_up, default=[])
 
     async def refresh_metrics(self) -> None:
         """Bring the metrics up to date that are counted only when somebody looks."""

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -19,7 +19,8 @@ from notifier.gate import GateState
 from notifier.metrics import Metrics
 from notifier.secret import Masker, Secret, url_parts
 from notifier.store import DeliveryRow, Owed, Store, StoredGate
-from notifier.targets import TYPES, Target
+from notifier.targets import TYPES, Request, Target
+from notifier.targets.webhook import Webhook
 from notifier.track import parse
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
@@ -392,6 +393,28 @@ async def test_another_url_is_used_for_what_is_pending(bench: Bench) -> None:
     await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/new")})
     await bench.rows(all_are("delivered"))
     assert len(bench.receiver.to("/new")) == 1
+
+
+class Poisoned(Webhook):
+    """A webhook that cannot render one of the events, as a bug of ours might have it."""
+
+    def render(self, events: Sequence[Event], *, now: datetime) -> Request:
+        if events[0].name == "Track 1":
+            raise RuntimeError("a bug")
+        return super().render(events, now=now)
+
+
+async def test_an_event_that_cannot_be_rendered_is_a_dead_letter_and_stops_nothing(bench: Bench) -> None:
+    plain = target("webhook", f"{bench.receiver.url}/hook", concurrency=1)
+    poisoned = Poisoned.model_construct(**dict(plain))
+    await bench.deliverer.apply({"archive": poisoned})
+    for number in (1, 2):
+        await bench.finish(number, "archive")
+    rows = await bench.rows(
+        lambda rows: {row.state for row in rows if row.target == "archive"} == {"dead", "delivered"}
+    )
+    dead = next(row for row in rows if row.state == "dead")
+    assert (dead.name, dead.last_error) == ("Track 1", "the message could not be put together")
 
 
 async def test_a_stored_pause_of_a_stranger_concerns_nobody(bench: Bench) -> None:

@@ -217,6 +217,26 @@ async def test_a_changed_watchlist_is_taken_and_an_invalid_one_changes_nothing(
     assert len(running.records("config.rejected")) == 1
 
 
+async def test_a_reload_takes_token_labels_and_targets_for_what_comes_after(
+    place: Place, api: Server, receiver: Server
+) -> None:
+    api.reply(path_of(audio_id(1)), answer(track(1)))
+    async with daemon(place.write(1)) as running:
+        await api.until_count(path_of(audio_id(1)), 1)
+        text = place.text(1).replace("user:1-abc", "user:1-xyz").replace("name: Track 1", "name: Renamed")
+        text = text.replace("/hook", "/other-hook").replace("interval: 100ms", "interval: 60ms")
+        place.file.write_text(text)
+        running.signal(signal.SIGHUP)
+        await running.logged("config.reloaded")
+        api.reply(path_of(audio_id(1)), answer(completed(1)))
+        (event,) = await receiver.until_count("/other-hook", 1)
+        assert event.json()["data"]["name"] == "Renamed"
+        assert await running.stop() == 0
+    tokens = [request.headers["Authorization"] for request in api.requests]
+    assert (tokens[0], tokens[-1]) == ("Bearer user:1-abc", "Bearer user:1-xyz")
+    assert receiver.to("/hook") == []
+
+
 async def test_sighup_on_the_same_invalid_file_rejects_it_again(place: Place) -> None:
     async with daemon(place.write()) as running:
         place.file.write_text("watch: [\n")
