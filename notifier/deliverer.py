@@ -4,18 +4,20 @@ Never reads a track and never imports what does.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
+from notifier.gatebook import fingerprint
 from notifier.store import StoredGate
 from notifier.targets import Target
 from notifier.worker import Common, Worker
 
 
-def fingerprint(target: Target, salt: str) -> str:
-    """Return what tells a target's URL from another without holding it."""
-    return hashlib.sha256(f"{salt}\0{target.url.reveal()}".encode()).hexdigest()[:32]
+async def _after(earlier: asyncio.Task[None] | None, worker: Worker) -> None:
+    """Run a worker once the earlier one of the same target has ended, lest both send the same."""
+    if earlier is not None:
+        await asyncio.wait([earlier])
+    await worker.run()
 
 
 class Deliverer:
@@ -27,6 +29,7 @@ class Deliverer:
         self._workers: dict[str, Worker] = {}
         self._is_stopping = False
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
 
     async def apply(self, targets: Mapping[str, Target]) -> None:
         """Work for these targets from now on; a target whose URL has changed is asked again at once.
@@ -36,9 +39,9 @@ class Deliverer:
         salt = await self._common.store.salt()
         gates = await self._common.store.gates()
         for name in [name for name in self._workers if name not in targets]:
-            await self._remove(name)
+            self._remove(name)
         for name, target in targets.items():
-            stored, mark = gates.get(name), fingerprint(target, salt)
+            stored, mark = gates.get(name), fingerprint(target.url.reveal(), salt)
             if stored is None or stored.fingerprint != mark:
                 now = self._common.clock.now()
                 await self._common.store.reopen(name, now=now, fingerprint=mark)
@@ -53,11 +56,18 @@ class Deliverer:
             worker.retarget(target, self._common.settings)
             return
         worker = self._workers[name] = Worker(name, target, self._common, stored)
-        self._running[name] = asyncio.create_task(worker.run(), name=f"worker {name}")
+        earlier = self._leaving.get(name)
+        self._running[name] = asyncio.create_task(_after(earlier, worker), name=f"worker {name}")
 
-    async def _remove(self, name: str) -> None:
+    def _remove(self, name: str) -> None:
+        """Start no further attempt to a target; those under way end by themselves, and apart from it."""
         self._workers.pop(name).stop()
-        await self._running.pop(name)
+        leaving = self._leaving[name] = self._running.pop(name)
+        leaving.add_done_callback(lambda _task: self._forget(name, leaving))
+
+    def _forget(self, name: str, leaving: asyncio.Task[None]) -> None:
+        if self._leaving.get(name) is leaving:
+            del self._leaving[name]
 
     def wake(self, names: Collection[str] | None = None) -> None:
         """Let the workers of these targets, or all, look into the outbox."""
@@ -103,7 +113,7 @@ class Deliverer:
         self._is_stopping = True
         for worker in self._workers.values():
             worker.stop()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*self._running.values(), *self._leaving.values(), return_exceptions=True)
 
     def crashed(self) -> BaseException | None:
         """Return the error of a worker that ended by itself, which none ever should."""

@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from notifier.clock import Clock
-from notifier.config import Config, Watch
+from notifier.config import Config, Useapi, Watch
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
+from notifier.gatebook import fingerprint
 from notifier.metrics import Metrics
+from notifier.narrator import Narrator
 from notifier.poller import Limits, Poller, Watched, watched
 from notifier.schedule import Schedule
 from notifier.secret import Masker
@@ -84,8 +86,10 @@ class Engine:
     async def start(self) -> None:
         """Take up what an earlier run left and go to work. Raises StorageError."""
         await self.reporter.take_up()
-        gates = await self.store.gates()
-        self.upstream.take_up(gates.get(TOKEN_GATE))
+        self._salt = await self.store.salt()
+        self.upstream.fingerprint = _fingerprint(self.config.useapi, self._salt)
+        is_rejected = bool(self.reporter.subjects(Problem.TOKEN_REJECTED))
+        self.upstream.take_up((await self.store.gates()).get(TOKEN_GATE), is_rejected=is_rejected)
         await self.deliverer.apply(self.config.targets)
         await self.deliverer.report_standing()
         self.schedule.start()
@@ -125,8 +129,10 @@ class Engine:
         if config.useapi != before.useapi:
             self._close_later(self._reader, config.useapi.timeout + before.useapi.timeout)
             self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
+            for running in self.watches.values():  # at once: a new token must not go to the old address
+                running.url = self._reader.url_of(running.audio_id)
         if (config.useapi.token, config.useapi.base_url) != (before.useapi.token, before.useapi.base_url):
-            self.upstream.renew()
+            self.upstream.renew(_fingerprint(config.useapi, self._salt))
         self._poller.limits = _limits(config)
 
     def _close_later(self, side: UseApi | Wire, after: timedelta) -> None:
@@ -164,7 +170,6 @@ class Engine:
         running.interval = config.interval_of(watch)
         running.events = config.events_of(watch)
         running.targets = config.notified(watch)
-        running.url = self._reader.url_of(watch.audio_id)
         if is_quicker:
             self.schedule.quicken(running)
 
@@ -196,7 +201,10 @@ class Engine:
             if target not in self.config.targets:
                 gone = f"the target {target} is not on the watchlist"
                 giving_up = self.store.expire(target, counted_before=before, at=now, why=gone)
-                await self.reporter.attempt(giving_up, default=[])
+                given_up = await self.reporter.attempt(giving_up, default=[])
+                report = self.reporter.report
+                narrator = Narrator(target, clock=self._clock, metrics=self.metrics, report=report)
+                await narrator.dead(given_up, gone)
 
     async def refresh_metrics(self) -> None:
         """Bring the metrics up to date that are counted only when somebody looks."""
@@ -208,6 +216,10 @@ class Engine:
             paused = self.deliverer.paused()
             is_paused = {name: name in paused for name in self.deliverer.names()}
             self.metrics.show_backlogs(backlogs, is_paused, self._clock.now())
+
+
+def _fingerprint(useapi: Useapi, salt: str) -> str:
+    return fingerprint(f"{useapi.base_url} {useapi.token.reveal()}", salt)
 
 
 def _wire(config: Config) -> Wire:

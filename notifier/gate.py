@@ -35,6 +35,8 @@ class Passage:
     """The right to send one request; as the probe when the gate is closed to all others."""
 
     is_probe: bool
+    epoch: int = 0
+    """How often the gate had been reopened by then; what came before concerns another remote end."""
 
 
 class Gate:
@@ -47,6 +49,7 @@ class Gate:
         self._starts: deque[float] = deque(maxlen=pace.count if pace else 1)
         self._not_before = float("-inf")
         self._probe: Passage | None = None
+        self._epoch = 0
         self.failures = 0
         self.reason: str | None = None
         self.is_paused = False
@@ -72,10 +75,14 @@ class Gate:
         """
         if self.is_paused or (self.failures and self._probe is not None):
             return None
-        passage = Passage(is_probe=self.failures > 0)
+        passage = Passage(is_probe=self.failures > 0, epoch=self._epoch)
         if passage.is_probe:
             self._probe = passage
         return passage
+
+    def is_current(self, passage: Passage) -> bool:
+        """Say whether an answer still concerns what is behind the gate: not once it was reopened since."""
+        return passage.epoch == self._epoch
 
     def remaining(self, now: float) -> float:
         """Return the seconds until a request may leave: the wait and the pace. Ask again after sleeping."""
@@ -158,6 +165,7 @@ class Gate:
 
     def reopen(self) -> None:
         """Open the gate because a person said so or the remote end is another one now."""
+        self._epoch += 1
         self.is_paused = False
         self.succeeded()
         self._not_before = float("-inf")

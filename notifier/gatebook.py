@@ -4,11 +4,17 @@ In memory a wait ends at a monotonic moment, which means nothing to the next pro
 a wall-clock moment, and a clock that jumped meanwhile cannot make the wait longer than it was.
 """
 
+import hashlib
 from datetime import timedelta
 
 from notifier.clock import Clock
 from notifier.gate import Gate, GateState
 from notifier.store import StoredGate
+
+
+def fingerprint(secret: str, salt: str) -> str:
+    """Return what tells one URL or token from another without holding it."""
+    return hashlib.sha256(f"{salt}\0{secret}".encode()).hexdigest()[:32]
 
 
 def written_down(name: str, gate: Gate, clock: Clock) -> StoredGate:

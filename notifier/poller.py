@@ -4,9 +4,10 @@ Never sends a message and never imports what does: an event ends in the outbox, 
 """
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Protocol
@@ -27,6 +28,9 @@ from notifier.transition import Change, Gone, Sighting, detect
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.useapi import NotFound, Reading, Refused, Unreadable, account_of
+
+_LOOK_AGAIN = 1.0
+"""How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
 
 log = structlog.get_logger()
 
@@ -88,19 +92,6 @@ def watched(config: Config, watch: Watch, reader: Reader, sighting: Sighting | N
     )
 
 
-def _claim(gates: tuple[Gate, Gate]) -> tuple[Passage, Passage] | None:
-    """Pass both gates, as the probe of those that are closed, or neither."""
-    first, second = gates
-    through_first = first.claim()
-    if through_first is None:
-        return None
-    through_second = second.claim()
-    if through_second is None:
-        first.release(through_first)
-        return None
-    return through_first, through_second
-
-
 @dataclass(slots=True)
 class Limits:
     """The settings that a turn needs; a reload replaces them."""
@@ -110,8 +101,6 @@ class Limits:
     max_interval: timedelta
     requests: asyncio.Semaphore
     """Lets as many requests be under way as `useapi.concurrency` says."""
-    turnstile: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Lets one request at a time wait for the pace, first come first served."""
 
 
 class Poller:
@@ -139,34 +128,43 @@ class Poller:
         self._metrics = metrics
         self._wake = wake
         self._reporter = reporter
+        self._turnstile = asyncio.Lock()
+        """Lets one request at a time wait for the pace, first come first served."""
         self._unknown_statuses: set[str] = set()
 
     async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
         """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs."""
         if watch.is_final or self._clock.monotonic() < watch.not_before:
             return
-        gates = (self._upstream.token, self._upstream.gate_of(account_of(watch.audio_id)))
-        passages = _claim(gates)
-        if passages is None:
+        account = self._upstream.gate_of(account_of(watch.audio_id))
+        async with self._through(account) as of_account:
+            if of_account is None:
+                return
+            async with self._through(self._upstream.token) as of_token:
+                if of_token is None:
+                    return
+                reading = await self._paced_read(watch, of_token, lateness)
+                if reading is not None:
+                    await self._take(watch, reading, (of_token, of_account))
+
+    @contextlib.asynccontextmanager
+    async def _through(self, gate: Gate) -> AsyncIterator[Passage | None]:
+        """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first."""
+        passage = gate.claim()
+        if passage is None:
+            yield None
             return
         try:
-            await self._until_open(gates)
-            reading = await self._paced_read(watch, lateness)
-            if reading is not None:
-                await self._take(watch, reading, passages)
+            while (wait := gate.closed_for(self._clock.monotonic())) > 0:
+                await self._clock.sleep(min(wait, _LOOK_AGAIN))
+            yield passage
         finally:
-            for gate, passage in zip(gates, passages, strict=True):
-                gate.release(passage)
+            gate.release(passage)
 
-    async def _until_open(self, gates: tuple[Gate, Gate]) -> None:
-        """Wait as the probe until the gates may be tried; an open gate makes nobody wait."""
-        while (wait := max(gate.closed_for(self._clock.monotonic()) for gate in gates)) > 0:
-            await self._clock.sleep(wait)
-
-    async def _paced_read(self, watch: Watched, lateness: float) -> Reading | None:
+    async def _paced_read(self, watch: Watched, passage: Passage, lateness: float) -> Reading | None:
         async with self.limits.requests:
-            async with self.limits.turnstile:
-                if not await self._in_turn():
+            async with self._turnstile:
+                if not await self._in_turn(passage):
                     return None
             began = self._clock.monotonic()
             self._metrics.poll_lateness.observe(max(0.0, lateness))
@@ -175,23 +173,23 @@ class Poller:
         self._metrics.api_requests.labels(_outcome(reading)).inc()
         return reading
 
-    async def _in_turn(self) -> bool:
-        """Wait for the pace; False when another's failure closed the gate meanwhile."""
+    async def _in_turn(self, passage: Passage) -> bool:
+        """Wait for the pace; False when another's failure has closed the gate meanwhile."""
         token = self._upstream.token
-        failures = token.failures
-        while (wait := token.remaining(self._clock.monotonic())) > 0:
-            await self._clock.sleep(wait)
-            if token.failures > failures:
-                return False
-        token.enter(self._clock.monotonic())
-        return True
+        while not token.failures or passage.is_probe:
+            wait = token.remaining(self._clock.monotonic())
+            if wait <= 0:
+                token.enter(self._clock.monotonic())
+                return True
+            await self._clock.sleep(min(wait, _LOOK_AGAIN))
+        return False
 
     async def _take(self, watch: Watched, reading: Reading, passages: tuple[Passage, Passage]) -> None:
         account = account_of(watch.audio_id)
         if isinstance(reading, Refused):
             await self._upstream.failed(reading, account, passages)
             return
-        await self._upstream.succeeded(account)
+        await self._upstream.succeeded(account, passages[0])
         if not watch.is_watched:
             return
         try:
@@ -309,7 +307,8 @@ def _alerts(watch: Watched, events: Sequence[Event]) -> Iterator[Alert]:
             case EventType.STALLED:
                 yield Alert(Problem.TRACK_STALLED, subject, f"{name} takes longer than usual")
         if event.type is not EventType.STALLED:
-            yield Alert(Problem.TRACK_STALLED, subject, f"{name} has ended after all", is_resolved=True)
+            for over in (Problem.TRACK_STALLED, Problem.TRACK_UNREADABLE):
+                yield Alert(over, subject, f"{name} has ended after all", is_resolved=True)
 
 
 def _status(event: Event) -> dict[str, str]:

@@ -27,6 +27,12 @@ class FileWatch:
         self._known = digest
         self._candidate = None
 
+    def forget(self) -> None:
+        """Take no content for known, so that whatever is there next is looked at anew."""
+        self._known = ""
+        self._candidate = None
+        self._signature = None
+
     def look(self) -> bool:
         """Return whether the file has settled on a content that is not known. Blocks on the disk."""
         digest = self._digest()

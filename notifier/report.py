@@ -120,7 +120,7 @@ def _targets(
         if name not in configured and backlog == Backlog():
             continue
         state, until = GateState.OPEN, None
-        if gate is not None and gate.state is not GateState.OPEN:
+        if gate is not None and not gate.is_open(now):
             until = now + gate.remaining(now) if gate.until is not None else None
             state = gate.state
         type_name = configured[name].type_name if name in configured else None

@@ -5,7 +5,7 @@ trouble. Says once that an outage began, once that it is over, and tells `alerts
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
@@ -67,6 +67,8 @@ class Upstream:
         self._confirmed: set[str] = set()
         self._accounts: dict[str, Gate] = {}
         self.token = Gate(backoff=self._backoff, pace=Pace(1, spacing), rng=rng)
+        self.fingerprint: str | None = None
+        """Tells this token at this address from any other; a wait of another one is not ours."""
         self.failures_in_a_row = 0
 
     def reconfigure(self, *, interval: timedelta, max_interval: timedelta, spacing: timedelta) -> None:
@@ -77,12 +79,22 @@ class Upstream:
         for gate in self._accounts.values():
             gate.backoff = self._backoff
 
-    def take_up(self, stored: StoredGate | None) -> None:
-        """Go on with the wait that an earlier run was told."""
+    def take_up(self, stored: StoredGate | None, *, is_rejected: bool) -> None:
+        """Go on with the wait of an earlier run, unless the token or the address was another one."""
+        if stored is None or stored.fingerprint != self.fingerprint:
+            return
         take_up(self.token, stored, self._clock)
+        if self.token.failures:
+            self.failures_in_a_row = self.token.failures
+            problem = Problem.TOKEN_REJECTED if is_rejected else Problem.UPSTREAM_UNREACHABLE
+            reason = stored.reason or "as in the run before"
+            self._outages[""] = _Outage(self._clock.monotonic(), reason, problem, is_urgent=is_rejected)
+            log.warning("upstream.unavailable", reason=reason)
 
-    def renew(self) -> None:
+    def renew(self, fingerprint: str) -> None:
         """Ask again at once: the token or the address is another one now."""
+        self.fingerprint = fingerprint
+        self.failures_in_a_row = 0
         self.token.reopen()
 
     def gate_of(self, account: str) -> Gate:
@@ -107,22 +119,32 @@ class Upstream:
         is_down = self.is_token_rejected or self.failures_in_a_row >= _UNHEALTHY_AFTER
         return outage.reason if is_down else None
 
-    async def succeeded(self, account: str) -> None:
+    async def succeeded(self, account: str, of_token: Passage) -> None:
         """Note an answer that shows the API well for this account."""
-        self.failures_in_a_row = 0
-        if self.token.succeeded():
-            await self._remember(written_down(TOKEN_GATE, self.token, self._clock))
-        await self._recovered("")
+        if not self.token.is_current(of_token):
+            return
+        await self._token_is_well()
         self._accounts.pop(account, None)
         await self._recovered(account)
 
+    async def _token_is_well(self) -> None:
+        self.failures_in_a_row = 0
+        if self.token.succeeded():
+            await self._write_down()
+        await self._recovered("")
+
+    async def _write_down(self) -> None:
+        gate = written_down(TOKEN_GATE, self.token, self._clock)
+        await self._remember(replace(gate, fingerprint=self.fingerprint))
+
     async def failed(self, refused: Refused, account: str, passages: tuple[Passage, Passage]) -> None:
-        """Close the gate that the trouble concerns, and say so once."""
+        """Close the gate that the trouble concerns, and say so once. What an earlier token got is no news."""
         now = self._clock.monotonic()
         of_token, of_account = passages
+        if not self.token.is_current(of_token):
+            return
         if refused.trouble is Trouble.ACCOUNT:
-            self.failures_in_a_row = 0
-            self.token.succeeded()
+            await self._token_is_well()
             gate = self._accounts.setdefault(account, self._open_gate())
             gate.failed(now, of_account, refused.reason)
             await self._outage(account, refused, Problem.UPSTREAM_UNREACHABLE)
@@ -131,7 +153,7 @@ class Upstream:
         is_token = refused.trouble is Trouble.TOKEN
         after = self._backoff.longest if is_token else refused.after
         if self.token.failed(now, of_token, refused.reason, after=after):
-            await self._remember(written_down(TOKEN_GATE, self.token, self._clock))
+            await self._write_down()
         await self._outage("", refused, Problem.TOKEN_REJECTED if is_token else Problem.UPSTREAM_UNREACHABLE)
 
     async def _outage(self, key: str, refused: Refused, problem: Problem) -> None:

@@ -55,16 +55,30 @@ class Views:
 
 
 class Site:
-    """The listener. `start` it with an address, `stop` it; both may be repeated."""
+    """The listener; `move` it to an address, to another one, and in the end to None."""
 
     def __init__(self, views: Views) -> None:
         self._views = views
         self._runner: web.AppRunner | None = None
-        self._hosts: frozenset[str] = frozenset()
+        self.http: Http | None = None
+        """Where it listens now."""
 
-    async def start(self, http: Http) -> None:
-        """Listen. Raises OSError when the address cannot be had."""
-        self._hosts = frozenset({"localhost", http.listen.host.lower(), *http.hosts})
+    async def move(self, http: Http | None) -> None:
+        """Listen there from now on, or nowhere. Raises OSError when that cannot be; then nothing changes."""
+        if http == self.http:
+            return
+        before = self._runner
+        if http is None:
+            self._runner = None
+        elif self.http is not None and http.listen == self.http.listen:
+            before = None
+        else:
+            self._runner = await self._listen(http)
+        self.http = http
+        if before is not None:
+            await before.cleanup()
+
+    async def _listen(self, http: Http) -> web.AppRunner:
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/", self._page)
         app.router.add_get("/style.css", self._style)
@@ -78,13 +92,7 @@ class Site:
         except OSError:
             await runner.cleanup()
             raise
-        self._runner = runner
-
-    async def stop(self) -> None:
-        """Stop listening."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        return runner
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -102,7 +110,8 @@ class Site:
         """Say whether a Host header names this server: an address, or a name that the watchlist allows."""
         name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
         name = name.strip("[]").lower()
-        if name in self._hosts:
+        http = self.http
+        if http is not None and name in {"localhost", http.listen.host.lower(), *http.hosts}:
             return True
         try:
             ipaddress.ip_address(name)

@@ -120,8 +120,23 @@ class Worker:
             await self._common.store.save_gate(written_down(self.name, self.gate, self._common.clock))
 
     async def run(self) -> None:
-        """Send until `stop`, then let attempts under way finish."""
-        while not self._stopping.is_set():
+        """Send until `stop`, then let attempts under way finish, for up to 10 seconds."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        sending = asyncio.create_task(self._send_all())
+        await asyncio.wait([stopping, sending], return_when=asyncio.FIRST_COMPLETED)
+        for task in (stopping, sending):
+            task.cancel()
+        await asyncio.gather(stopping, sending, return_exceptions=True)
+        if not sending.cancelled():
+            sending.result()
+        if self._attempts:
+            await asyncio.wait(self._attempts, timeout=_LAST_CHANCE)
+        for attempt in self._attempts:
+            attempt.cancel()
+        await asyncio.gather(*self._attempts, return_exceptions=True)
+
+    async def _send_all(self) -> None:
+        while True:
             self._wake.clear()
             try:
                 pause = await self._start_next()
@@ -129,16 +144,10 @@ class Worker:
                 pause = _STORE_RETRY
             if pause is None or pause > 0:
                 await self._wait(pause)
-        if self._attempts:
-            await asyncio.wait(self._attempts, timeout=_LAST_CHANCE)
-        for attempt in self._attempts:
-            attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
 
     def stop(self) -> None:
         """Start no further attempt."""
         self._stopping.set()
-        self._wake.set()
 
     async def _wait(self, seconds: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -147,24 +156,29 @@ class Worker:
 
     async def _start_next(self) -> float | None:
         """Start an attempt if one is due; return how long to wait before the next look, None for a wake."""
-        lanes = 1 if self.gate.failures else self.target.lanes
-        if len(self._attempts) >= lanes or self.gate.is_paused:
+        if not self._has_lane():
+            return None
+        deliveries = await self._due()
+        # NB: from here on nothing may wait; the gate may have closed while the outbox was read.
+        if not deliveries or not self._has_lane():
             return None
         wait = self.gate.remaining(self._common.clock.monotonic())
-        deliveries = await self._due()
-        if not deliveries:
-            return None
         if wait > 0:
             return wait
         passage = self.gate.claim()
-        if passage is None or self._stopping.is_set():
+        if passage is None:
             return None
         self._start(deliveries, passage)
         return 0
 
+    def _has_lane(self) -> bool:
+        """Say whether another attempt may be under way beside those that are."""
+        lanes = 1 if self.gate.failures else self.target.lanes
+        return len(self._attempts) < lanes and not self.gate.is_paused
+
     async def _due(self) -> Sequence[Delivery]:
         """Return the next deliveries in order; one that a batch was refused with stands alone."""
-        under_way = {delivery for ids in self._attempts.values() for delivery in ids}
+        under_way = self._under_way()
         due = await self._common.store.due(self.name, limit=self.target.most_events, under_way=under_way)
         if due and due[0].id in self._alone:
             return due[:1]
@@ -174,6 +188,9 @@ class Worker:
                 break
             together.append(delivery)
         return together
+
+    def _under_way(self) -> set[int]:
+        return {delivery for ids in self._attempts.values() for delivery in ids}
 
     def _start(self, deliveries: Sequence[Delivery], passage: Passage) -> None:
         self.gate.enter(self._common.clock.monotonic())
@@ -207,6 +224,8 @@ class Worker:
         try:
             answer = await self._send(request) if request is not None else None
             outcome = self._outcome(answer)
+            if not isinstance(outcome, Delivered) and not self.gate.is_current(passage):
+                outcome = Retry(outcome.reason)  # of the URL before: it says nothing of the one in force
             await self._follow(deliveries, outcome, answer, passage)
         finally:
             self.gate.release(passage)
@@ -239,7 +258,7 @@ class Worker:
         kind, clock = _OUTCOMES[type(outcome)], self._common.clock
         self._common.metrics.attempts.labels(self.name, kind).inc(len(deliveries))
         state = self._decide(deliveries, outcome, passage)
-        is_down = isinstance(outcome, Retry)
+        is_down = isinstance(outcome, Retry) and self.gate.is_current(passage)
         settlement = Settlement(
             target=self.name,
             deliveries=tuple(delivery.id for delivery in deliveries),
@@ -250,12 +269,13 @@ class Worker:
             state=state,
             gate=written_down(self.name, self.gate, clock),
             expires=clock.now() - self._common.settings.give_up_after if is_down else None,
+            under_way=frozenset(self._under_way()),
         )
         dead = await self._settle(settlement)
         self._written = settlement.gate.state
         if state is not DeliveryState.PENDING:
             self._alone.difference_update(settlement.deliveries)
-        await self._say(deliveries, outcome)
+        await self._say(deliveries, outcome, passage)
         await self.narrator.dead(dead, outcome.reason)
 
     def _decide(self, deliveries: Sequence[Delivery], outcome: Outcome, passage: Passage) -> DeliveryState:
@@ -263,6 +283,8 @@ class Worker:
         now = self._common.clock.monotonic()
         match outcome:
             case Delivered(hold=hold):
+                if not self.gate.is_current(passage):
+                    return DeliveryState.DELIVERED
                 self.gate.succeeded()
                 if hold is not None:
                     self.gate.hold(now, hold, "the rate limit is used up")
@@ -278,7 +300,8 @@ class Worker:
                 self.gate.pause(reason)
                 return DeliveryState.PENDING
             case Retry(reason=reason, after=after):
-                self.gate.failed(now, passage, reason, after=after)
+                if self.gate.is_current(passage):
+                    self.gate.failed(now, passage, reason, after=after)
                 return DeliveryState.PENDING
 
     async def _settle(self, settlement: Settlement) -> list[int]:
@@ -289,11 +312,11 @@ class Worker:
             except StorageError:
                 await asyncio.sleep(_STORE_RETRY)
 
-    async def _say(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
+    async def _say(self, deliveries: Sequence[Delivery], outcome: Outcome, passage: Passage) -> None:
         match outcome:
             case Delivered():
                 self.narrator.delivered(deliveries)
-                if not self.gate.is_paused:  # a late success beside a refusal does not mend the target
+                if self.gate.is_current(passage) and not self.gate.is_paused:
                     await self.narrator.well()
             case Retry(reason=reason, after=after, is_global=is_global):
                 wait = self.gate.closed_for(self._common.clock.monotonic())

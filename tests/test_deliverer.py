@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -14,6 +14,7 @@ import pytest
 from notifier.clock import SystemClock
 from notifier.config import DeliverySettings
 from notifier.deliverer import Deliverer
+from notifier.delivery import Delivery
 from notifier.event import Event, EventType, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.metrics import Metrics
@@ -393,6 +394,71 @@ async def test_another_url_is_used_for_what_is_pending(bench: Bench) -> None:
     await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/new")})
     await bench.rows(all_are("delivered"))
     assert len(bench.receiver.to("/new")) == 1
+
+
+class SlowStore(Store):
+    """A state file whose outbox takes its time to be read."""
+
+    held: asyncio.Event
+    asked: asyncio.Event
+
+    async def due(self, target: str, *, limit: int, under_way: Collection[int] = ()) -> list[Delivery]:
+        found = await super().due(target, limit=limit, under_way=under_way)
+        if under_way:
+            self.asked.set()
+            await self.held.wait()
+        return found
+
+
+async def test_a_limit_told_while_the_outbox_is_read_holds_what_was_found_there(bench: Bench) -> None:
+    async with SlowStore(bench.store.path) as slow:
+        slow.held, slow.asked = asyncio.Event(), asyncio.Event()
+        bench.common.store = slow
+        told = asyncio.Event()
+        limited = Reply(429, headers={"Retry-After": "3600"}, delay_until=told)
+        bench.receiver.reply("/hook", limited, Reply(status=204))
+        for number in (1, 2, 3):
+            await bench.finish(number, "archive")
+        await bench.deliverer.apply(
+            {"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=3)}
+        )
+        await slow.asked.wait()
+        told.set()
+        await bench.rows(lambda rows: rows[0].attempt_count == 1)
+        slow.held.set()
+        await slow.backlogs()
+        await bench.deliverer.stop()
+        assert len(bench.receiver.to("/hook")) == 1
+
+
+async def test_what_the_old_url_answers_late_is_not_charged_to_the_new_one(bench: Bench) -> None:
+    late = asyncio.Event()
+    bench.receiver.reply("/slack/old", Reply(404, "no_service", delay_until=late))
+    await bench.deliverer.apply({"studio": target("slack", f"{bench.receiver.url}/slack/old")})
+    await bench.finish(1, "studio")
+    await bench.receiver.until_count("/slack/old", 1)
+    await bench.deliverer.apply({"studio": target("slack", f"{bench.receiver.url}/slack/new")})
+    late.set()
+    await bench.rows(all_are("delivered"))
+    assert bench.deliverer.paused() == {}
+    assert len(bench.receiver.to("/slack/new")) == 1
+
+
+async def test_stopping_waits_for_the_last_attempt_of_a_removed_target_too(bench: Bench) -> None:
+    held = asyncio.Event()
+    bench.receiver.reply("/hook", Reply(status=204, delay_until=held))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook")}
+    await bench.deliverer.apply(targets)
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/hook", 1)
+    await bench.deliverer.apply({})
+    await bench.deliverer.apply(targets)  # it returns while its attempt is under way: not sent twice
+    stopping = asyncio.create_task(bench.deliverer.stop())
+    await bench.store.backlogs()
+    held.set()
+    await stopping
+    assert [row.state for row in await bench.store.deliveries()] == ["delivered"]
+    assert len(bench.receiver.to("/hook")) == 1
 
 
 class Poisoned(Webhook):

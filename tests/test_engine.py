@@ -64,6 +64,9 @@ async def test_tidying_forgets_old_tracks_and_gives_up_what_a_gone_target_is_owe
     await engine.tidy()
     (given_up,) = await store.deliveries(target="gone")
     assert (given_up.state, given_up.last_error) == ("dead", "the target gone is not on the watchlist")
+    assert [row.name for row in await store.deliveries(target="archive", state="pending")] == [
+        "delivery_dead"
+    ]
     assert sorted(await store.sightings()) == [audio_id(1), audio_id(2)]
     clock.jump(87 * DAY)
     await engine.tidy()

@@ -74,6 +74,7 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
         report=reporter.report,
         remember=store.save_gate,
     )
+    upstream.fingerprint = "token"
     poller = Poller(
         reader=reader,
         store=store,
@@ -444,3 +445,115 @@ async def test_requests_keep_the_pace_however_many_are_due_together(bench: Bench
     await asyncio.gather(*(bench.poller.turn(bench.watch(number)) for number in range(26)))
     assert len(bench.api.requests) == 26
     assert bench.clock.monotonic() - before == pytest.approx(5.0)
+
+
+async def test_a_token_that_the_api_quotes_is_masked_before_anybody_keeps_it(bench: Bench) -> None:
+    bench.api.otherwise(lambda _request: answer({"error": "Invalid token user:1-abc"}, 401))
+    await bench.poller.turn(bench.watch())
+    (delivery,) = await bench.store.due("alerts", limit=9)
+    gates = await bench.store.gates()
+    kept = json.dumps([public(delivery.event), gates[":useapi"].reason, bench.upstream.trouble])
+    assert "user:1-abc" not in kept
+    assert "Invalid token ***" in kept
+
+
+async def test_a_late_refusal_of_the_old_token_says_nothing_of_the_new_one(bench: Bench) -> None:
+    late = asyncio.Event()
+    bench.api.otherwise(lambda _request: Reply(401, '{"error": "Unauthorized"}', delay_until=late))
+    turn = asyncio.create_task(bench.poller.turn(bench.watch()))
+    await bench.api.until(lambda: len(bench.api.requests) == 1)
+    bench.upstream.renew("another token")
+    late.set()
+    await turn
+    assert not bench.upstream.is_token_rejected
+    assert bench.upstream.token.closed_for(bench.clock.monotonic()) == 0
+    assert await bench.problems() == []
+
+
+@pytest.mark.parametrize(("fingerprint", "is_kept"), [("token", True), ("another token", False)])
+async def test_a_restart_keeps_the_wait_of_its_own_token_only(
+    bench: Bench, fingerprint: str, is_kept: bool
+) -> None:
+    bench.api.otherwise(lambda _request: answer({"error": "Unauthorized"}, 401))
+    await bench.poller.turn(bench.watch())
+    again = Upstream(
+        interval=timedelta(seconds=15),
+        max_interval=5 * MINUTE,
+        spacing=timedelta(milliseconds=1),
+        clock=bench.clock,
+        rng=Random(1),
+        report=Reporter(bench.store, bench.clock, ()).report,
+        remember=bench.store.save_gate,
+    )
+    again.fingerprint = fingerprint
+    again.take_up((await bench.store.gates()).get(":useapi"), is_rejected=True)
+    assert (again.token.closed_for(bench.clock.monotonic()) > 0) is is_kept
+    assert again.is_token_rejected is is_kept
+    assert (again.trouble == "HTTP 401: Unauthorized") is is_kept
+
+
+async def test_a_token_that_is_renewed_is_tried_while_the_probe_still_waits(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer({"error": "Unauthorized"}, 401), answer(completed()))
+    await bench.poller.turn(watch)
+    before = bench.clock.monotonic()
+
+    async def mend() -> None:
+        while bench.clock.monotonic() < before + 20:
+            await asyncio.sleep(0)
+        bench.upstream.renew("another token")
+
+    await asyncio.gather(mend(), bench.poller.turn(watch))
+    assert watch.is_final
+    assert bench.clock.monotonic() - before < 60
+
+
+async def test_who_stood_in_line_when_the_gate_closed_goes_home(bench: Bench) -> None:
+    bench.poller.limits = Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(1))
+    late = asyncio.Event()
+    bench.api.otherwise(lambda _request: Reply(503, delay_until=late))
+    turns = [asyncio.create_task(bench.poller.turn(bench.watch(number))) for number in range(6)]
+    await bench.api.until(lambda: len(bench.api.requests) == 1)
+    late.set()
+    await asyncio.gather(*turns)
+    assert len(bench.api.requests) == 1
+
+
+async def test_an_account_in_trouble_never_holds_up_the_probe_of_the_token(bench: Bench) -> None:
+    ill, well = bench.watch(1, "ill@example.com"), bench.watch(2, "well@example.com")
+    bench.api.reply(path_of(ill.audio_id), answer({"error": "account"}, 596))
+    bench.api.reply(path_of(well.audio_id), Reply(502), answer(completed(2)))
+    for _ in range(4):
+        await bench.poller.turn(ill)
+    await bench.poller.turn(well)
+    bench.clock.standing = asyncio.Event()
+    held = asyncio.create_task(bench.poller.turn(ill))
+    await asyncio.sleep(0)
+    bench.clock.standing = None
+    await bench.poller.turn(well)
+    assert well.is_final
+    held.cancel()
+    await asyncio.gather(held, return_exceptions=True)
+
+
+async def test_an_account_in_trouble_shows_that_the_token_is_well(bench: Bench) -> None:
+    watch = bench.watch()
+    refused, ill = answer({"error": "Unauthorized"}, 401), answer({"error": "account"}, 596)
+    bench.api.reply(path_of(watch.audio_id), refused, ill)
+    await bench.poller.turn(watch)
+    await bench.poller.turn(watch)
+    assert bench.upstream.trouble is None
+    assert (Problem.TOKEN_REJECTED, "useapi.net", True) in await bench.problems()
+
+
+async def test_a_track_that_could_not_be_read_and_is_gone_is_no_longer_unreadable(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer({"error": "no"}, 400), answer({"error": "expired"}, 410))
+    await bench.poller.turn(watch)
+    bench.clock.move(301)
+    await bench.poller.turn(watch)
+    assert await bench.problems() == [
+        (Problem.TRACK_UNREADABLE, watch.audio_id, False),
+        (Problem.TRACK_MISSING, watch.audio_id, False),
+        (Problem.TRACK_UNREADABLE, watch.audio_id, True),
+    ]

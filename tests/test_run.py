@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from typing import Any
 import pytest
 
 from notifier.store import Store
-from tests.support.process import command, daemon
-from tests.support.servers import Reply, Server
+from tests.support.process import command, daemon, environment
+from tests.support.servers import Received, Reply, Server, serving
 from tests.support.tracks import answer, audio_id, completed, path_of, track
 
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -360,3 +361,104 @@ async def test_closed_standard_streams_do_not_harm_the_state_file(
             await shell.wait()
     async with Store(place.state) as store:
         assert {row.state for row in await store.deliveries()} == {"delivered"}
+
+
+@pytest.mark.parametrize("by", ["reload", "restart"])
+async def test_a_corrected_token_is_tried_at_once(
+    place: Place, api: Server, receiver: Server, by: str
+) -> None:
+    def judge(request: Received) -> Reply:
+        is_known = request.headers["Authorization"] == "Bearer user:1-right"
+        return answer(completed()) if is_known else answer({"error": "Unauthorized"}, 401)
+
+    api.otherwise(judge)
+    text = place.text(1).replace("max_interval: 200ms", "max_interval: 2h")
+    place.file.write_text(text)
+    async with daemon(place.file) as running:
+        await running.logged("upstream.unavailable")
+        place.file.write_text(text.replace("user:1-abc", "user:1-right"))
+        if by == "reload":
+            running.signal(signal.SIGHUP)
+            await running.logged("upstream.recovered")
+            await receiver.until_count("/hook", 1)
+        assert await running.stop() == 0
+    if by == "restart":
+        async with daemon(place.file) as running:
+            await receiver.until_count("/hook", 1)
+            assert await running.stop() == 0
+
+
+async def test_neither_an_old_secret_nor_a_new_token_ends_where_it_does_not_belong(
+    place: Place, api: Server, receiver: Server
+) -> None:
+    late = asyncio.Event()
+    old = "/slack/secret-path-of-slack"
+    receiver.reply(old, Reply(500, f"cannot POST {old}", delay_until=late))
+    api.reply(path_of(audio_id(1)), answer(completed(1)))
+    api.reply(path_of(audio_id(2)), answer(track(2)))
+    async with serving() as other, daemon(place.write(1, 2)) as running:
+        other.otherwise(lambda _request: answer(track(2)))
+        await receiver.until_count(old, 1)
+        text = place.text(1, 2).replace(api.url, other.url).replace("user:1-abc", "user:1-new")
+        place.file.write_text(text.replace("secret-path-of-slack", "another-path"))
+        running.signal(signal.SIGHUP)
+        await running.logged("config.reloaded")
+        late.set()
+        await receiver.until_count("/slack/another-path", 1)
+        await other.until_count(path_of(audio_id(2)), 2)
+        assert await running.stop() == 0
+    assert {request.headers["Authorization"] for request in api.requests} == {"Bearer user:1-abc"}
+    assert "secret-path" not in "\n".join(running.lines)
+    assert b"secret-path" not in place.state.read_bytes()
+
+
+async def test_a_disk_that_fails_is_told_once_it_is_back_and_nothing_is_lost(
+    place: Place, api: Server, receiver: Server
+) -> None:
+    held = asyncio.Event()
+    ready = answer(completed())
+    api.reply(path_of(audio_id(1)), Reply(ready.status, ready.body, delay_until=held))
+    async with daemon(place.write(1, more="alerts: [archive]")) as running:
+        disk = sqlite3.connect(place.state, isolation_level=None)
+        for table in ("track", "fact", "problem"):
+            disk.execute(
+                f"CREATE TRIGGER {table}_full BEFORE INSERT ON {table}"
+                " BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+            )
+        held.set()
+        (failed,) = await running.logged("storage.failed")
+        assert failed["error"] == f"{place.state} cannot be written: the disk is full"
+        assert receiver.requests == []
+        for table in ("track", "fact", "problem"):
+            disk.execute(f"DROP TRIGGER {table}_full")
+        disk.close()
+        await running.logged("storage.recovered")
+        await receiver.until(lambda: len(receiver.to("/hook")) == 3)
+        assert await running.stop() == 0
+    events = [request.json() for request in receiver.to("/hook")]
+    assert [e["data"]["resolved"] for e in events if e["type"] == "notifier.alert"] == [False, True]
+    assert len(running.records("storage.failed")) == 1
+
+
+async def test_a_file_that_was_missing_for_a_moment_is_valid_again_when_it_returns(place: Place) -> None:
+    async with daemon(place.write()) as running:
+        away = place.file.with_suffix(".away")
+        place.file.rename(away)
+        running.signal(signal.SIGHUP)
+        await running.logged("config.rejected")
+        away.rename(place.file)
+        await running.logged("config.reloaded")
+        assert await running.stop() == 0
+
+
+async def test_a_thread_that_hangs_does_not_keep_the_process_from_ending() -> None:
+    script = """
+import threading, time
+from notifier.cli import watchlist
+threading.Thread(target=time.sleep, args=(600,), name=watchlist._THREADS + "_0").start()
+watchlist._leave_stuck_threads()
+raise SystemExit("it was left behind")
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment())
+    async with asyncio.timeout(60):
+        assert await process.wait() == 0

@@ -187,6 +187,30 @@ async def test_a_reload_moves_the_listener(running: tuple[Daemon, Page], tmp_pat
     assert (await page.get("/healthz"))[0] == 200
 
 
+async def test_a_reload_to_a_taken_port_keeps_the_old_one_until_the_new_one_is_free(
+    running: tuple[Daemon, Page], tmp_path: Path
+) -> None:
+    process, page = running
+    file = tmp_path / "watchlist.yaml"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        old = page.url.rpartition(":")[2]
+        file.write_text(file.read_text().replace(f"http: 127.0.0.1:{old}", f"http: 127.0.0.1:{port}"))
+        (failed,) = await process.logged("http.failed")
+        assert failed["error"].startswith(f"http: cannot listen on 127.0.0.1:{port}: ")
+        assert (await page.get("/healthz"))[0] == 200
+    page.url = f"http://127.0.0.1:{port}"
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                assert (await page.get("/healthz"))[0] == 200
+                break
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.05)
+
+
 async def test_a_port_in_use_is_exit_75(tmp_path: Path, api: Server) -> None:
     file = tmp_path / "watchlist.yaml"
     host = api.url.removeprefix("http://")

@@ -5,8 +5,12 @@ Imports what needs the network only where a command needs it, so that the others
 
 import asyncio
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +30,16 @@ from notifier.cli.common import (
 from notifier.loading import InvalidConfigError
 from notifier.store import InUseError, RunLock, StorageError
 
+_THREADS = "notifier-lookup"
+_LAST_CHANCE = 1.0
+
 
 @click.command()
 @config_option
 @state_option
 def run(config: str | None, state_file: str | None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
+    _take_signals()
     _open_standard_streams()
     file = paths.config_file(config)
     try:
@@ -56,6 +64,12 @@ def run(config: str | None, state_file: str | None) -> None:
         lock.release()
 
 
+def _take_signals() -> None:
+    """Until the daemon listens to signals itself: a stop is an orderly one, and a reload comes by itself."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
 def _open_standard_streams() -> None:
     """Occupy closed descriptors, lest the state file gets one of them and a stray line lands in it."""
     for descriptor in (0, 1, 2):
@@ -75,7 +89,25 @@ def _run_daemon(loaded: loading.Loaded, file: str, path: Path) -> None:
 
 
 async def _daemon(app: Any, loaded: loading.Loaded, file: str, path: Path) -> None:
+    executor = ThreadPoolExecutor(thread_name_prefix=_THREADS)
+    asyncio.get_running_loop().set_default_executor(executor)
     await app(loaded, config_file=file, state_file=path).run()
+    executor.shutdown(wait=False, cancel_futures=True)
+    _leave_stuck_threads()
+
+
+def _leave_stuck_threads() -> None:
+    """End the process now if a thread hangs, as the look-up of a name does while no name server answers.
+
+    Python would wait for it longer than systemd waits for us; all that is to be kept is on the disk by now.
+    """
+    deadline = time.monotonic() + _LAST_CHANCE
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREADS)]
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -37,7 +37,7 @@ class Store:
     def __init__(self, path: Path, *, is_read_only: bool = False) -> None:
         self.path = path
         self.trouble: str | None = None
-        """Why the last transaction failed, or None while they succeed."""
+        """Why transactions fail, or None while they succeed; only something really written ends it."""
         self._engine = Engine(
             path, open_for_reading if is_read_only else open_database, is_read_only=is_read_only
         )
@@ -58,13 +58,23 @@ class Store:
         await self._engine.close()
 
     async def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def counted(connection: sqlite3.Connection) -> tuple[T, bool]:
+            before = connection.total_changes
+            result = work(connection)
+            return result, connection.total_changes > before
+
         try:
-            result = await self._engine.run(work)
+            result, has_written = await self._engine.run(counted)
         except StorageError as error:
             self.trouble = str(error)
             raise
-        self.trouble = None
+        if has_written:
+            self.trouble = None
         return result
+
+    async def prove(self) -> None:
+        """Write as much as a track takes, to find out whether the disk is well again. Raises StorageError."""
+        await self._run(outbox.prove)
 
     async def record(
         self,
@@ -99,7 +109,9 @@ class Store:
 
     async def expire(self, target: str, *, counted_before: datetime, at: datetime, why: str) -> list[int]:
         """Give up the pending deliveries of a target whose time counts from before a moment."""
-        return await self._run(lambda connection: outbox.expire(connection, target, counted_before, at, why))
+        return await self._run(
+            lambda connection: outbox.expire(connection, target, counted_before, at=at, why=why)
+        )
 
     async def save_gate(self, gate: StoredGate) -> None:
         """Remember how a gate stands."""

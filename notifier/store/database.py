@@ -8,6 +8,7 @@ import errno
 import fcntl
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,6 +16,10 @@ from urllib.parse import quote
 
 _APPLICATION_ID = 0x50585631  # "PXV1"
 _BUSY_TIMEOUT_MS = 30_000
+_SHORT_TIMEOUT_MS = 500
+"""The patience of one try once the file is open; whoever tries decides how often."""
+_LOCK_TRIES = 20
+_LOCK_PAUSE = 0.05
 
 STEPS: Sequence[str] = (files(__package__).joinpath("schema.sql").read_text(encoding="utf-8"),)
 """What takes a state file from each version to the next; version N has the first N steps behind it."""
@@ -40,6 +45,7 @@ def open_database(path: Path, *, steps: Sequence[str] = STEPS) -> sqlite3.Connec
             connection.execute("PRAGMA foreign_keys = ON")
             _check_integrity(connection, path)
             _migrate(connection, steps)
+            connection.execute(f"PRAGMA busy_timeout = {_SHORT_TIMEOUT_MS}")
         except BaseException:
             connection.close()
             raise
@@ -154,13 +160,25 @@ class RunLock:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(descriptor)
         except OSError as error:
             os.close(descriptor)
             if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 raise InUseError(f"another notifier is running on {self._state_file}") from None
             raise StorageError(f"{self._state_file} cannot be locked: {error.strerror}") from error
         self._descriptor = descriptor
+
+    def _lock(self, descriptor: int) -> None:
+        """Lock for ourselves; whoever only asks whether a daemon runs holds the lock for a moment."""
+        for tries_left in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if tries_left == 0:
+                    raise
+                time.sleep(_LOCK_PAUSE)
+            else:
+                return
 
     def release(self) -> None:
         """Give the lock back. Safe to call twice."""

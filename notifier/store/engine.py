@@ -8,6 +8,7 @@ import asyncio
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 
 _MOST_TOGETHER = 256
+_PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Engine:
         self._connect = connect
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
+        self._is_closing = False
         self._opened: asyncio.Future[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -61,7 +64,8 @@ class Engine:
         return await done
 
     async def close(self) -> None:
-        """Finish what is waiting and close the file."""
+        """Finish what is waiting and close the file; wait no longer for somebody else's lock on it."""
+        self._is_closing = True
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -100,7 +104,7 @@ class Engine:
     def _together(self, connection: sqlite3.Connection, pieces: list[_Piece]) -> None:
         results: list[tuple[_Piece, Any, BaseException | None]] = []
         try:
-            connection.execute(self._begin)
+            self._start(connection)
             for piece in pieces:
                 results.append((piece, *_in_savepoint(connection, piece.work)))
             connection.execute("COMMIT")
@@ -109,6 +113,19 @@ class Engine:
             results = [(piece, None, error) for piece in pieces]
         for piece, result, error_of_piece in results:
             self._answer(piece, result, error_of_piece)
+
+    def _start(self, connection: sqlite3.Connection) -> None:
+        """Begin a transaction, with patience for others who hold the file."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                connection.execute(self._begin)
+            except sqlite3.OperationalError as error:
+                is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not is_locked or self._is_closing or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def _answer(self, piece: _Piece, result: Any, error: BaseException | None) -> None:
         if isinstance(error, sqlite3.Error):

@@ -1,5 +1,6 @@
 """The transactions of the outbox, each a function of a connection that is inside one."""
 
+import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -11,6 +12,8 @@ from notifier.gate import GateState
 from notifier.store.rows import Owed, Settlement, StoredGate, stored
 from notifier.track import Track, compact_json
 from notifier.transition import Sighting
+
+_PROOF = 16_384
 
 
 def record(
@@ -135,20 +138,39 @@ def settle(connection: sqlite3.Connection, settlement: Settlement) -> list[int]:
     save_gate(connection, settlement.gate)
     dead = list(settlement.deliveries) if settlement.state is DeliveryState.DEAD else []
     if settlement.expires is not None:
-        dead += expire(connection, settlement.target, settlement.expires, settlement.at, settlement.answer)
+        spared = settlement.under_way - set(settlement.deliveries)
+        dead += expire(
+            connection,
+            settlement.target,
+            settlement.expires,
+            at=settlement.at,
+            why=settlement.answer,
+            spared=spared,
+        )
     return dead
 
 
 def expire(
-    connection: sqlite3.Connection, target: str, counted_before: datetime, at: datetime, why: str
+    connection: sqlite3.Connection,
+    target: str,
+    counted_before: datetime,
+    *,
+    at: datetime,
+    why: str,
+    spared: Collection[int] = (),
 ) -> list[int]:
     """Give up the pending deliveries of a target whose time counts from before a moment."""
     rows = connection.execute(
+        "SELECT id FROM delivery WHERE target = ? AND state = 'pending' AND counts_from <= ? ORDER BY id",
+        (target, to_rfc3339(counted_before)),
+    ).fetchall()
+    given_up = [row[0] for row in rows if row[0] not in spared]
+    connection.executemany(
         "UPDATE delivery SET state = 'dead', settled_at = ?, last_error = coalesce(last_error, ?)"
-        " WHERE target = ? AND state = 'pending' AND counts_from <= ? RETURNING id",
-        (to_rfc3339(at), why, target, to_rfc3339(counted_before)),
+        " WHERE id = ?",
+        [(to_rfc3339(at), why, delivery) for delivery in given_up],
     )
-    return [row[0] for row in rows.fetchall()]
+    return given_up
 
 
 def save_gate(connection: sqlite3.Connection, gate: StoredGate) -> None:
@@ -236,10 +258,23 @@ def mark_watched(connection: sqlite3.Connection, watched: Collection[str], now: 
     ]
     connection.executemany("UPDATE track SET unwatched_since = NULL WHERE audio_id = ?", returned)
     connection.executemany("UPDATE track SET unwatched_since = ? WHERE audio_id = ?", removed)
+    problems = connection.execute(
+        "SELECT DISTINCT subject FROM problem WHERE problem IN"
+        " ('track_missing', 'track_stalled', 'track_unreadable')"
+    ).fetchall()
     connection.executemany(
         "DELETE FROM problem WHERE subject = ? AND problem IN"
         " ('track_missing', 'track_stalled', 'track_unreadable')",
-        [(audio_id,) for _, audio_id in removed],
+        [subject for subject in problems if subject[0] not in watched],
+    )
+
+
+def prove(connection: sqlite3.Connection) -> None:
+    """Write something that is nowhere yet."""
+    connection.execute(
+        "INSERT INTO fact (name, value) VALUES ('proof', ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (secrets.token_hex(_PROOF // 2),),
     )
 
 

@@ -31,6 +31,11 @@ class StoredGate:
     failures: int = 0
     fingerprint: str | None = None
 
+    def is_open(self, now: datetime) -> bool:
+        """Say whether messages pass: also when a wait that no failure caused is over."""
+        is_over = self.state is GateState.WAITING and not self.failures and not self.remaining(now)
+        return self.state is GateState.OPEN or is_over
+
     def remaining(self, now: datetime) -> timedelta:
         """Return how much of the wait is left, never more than there was: the clock may have jumped."""
         if self.until is None:
@@ -42,7 +47,8 @@ class StoredGate:
 class Settlement:
     """What an attempt came to, for all deliveries that its request carried.
 
-    When the failure was the target's, deliveries whose time counts from before `expires` are given up.
+    When the failure was the target's, deliveries whose time counts from before `expires` are given up, but
+    for those that are under way beside this one.
     """
 
     target: str
@@ -54,6 +60,7 @@ class Settlement:
     state: DeliveryState
     gate: StoredGate
     expires: datetime | None = None
+    under_way: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

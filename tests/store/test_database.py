@@ -1,8 +1,10 @@
 import asyncio
+import fcntl
 import multiprocessing
 import multiprocessing.synchronize
 import os
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,10 +167,16 @@ async def test_a_disk_that_refuses_is_told_and_remembered_until_it_recovers(tmp_
             await store.salt()
         assert store.trouble is not None
         assert "the disk is full" in store.trouble
+        assert await store.tracks() == []
+        assert store.trouble is not None, "reading proves nothing"
+        with pytest.raises(StorageError):
+            await store.prove()
         blocker.execute("DROP TRIGGER full")
         blocker.close()
-        assert len(await store.salt()) == 32
+        await store.prove()
         assert store.trouble is None
+        await store.prove()
+        assert len(await store.salt()) == 32
 
 
 def insertion(name: str, *, fails: bool) -> Callable[[sqlite3.Connection], None]:
@@ -201,3 +209,43 @@ async def test_what_was_asked_before_the_end_is_done_before_the_end(tmp_path: Pa
     connection = open_for_reading(tmp_path / "state.db")
     assert connection.execute("SELECT count(*) FROM fact").fetchone() == (300,)
     connection.close()
+
+
+async def test_closing_does_not_wait_for_somebody_elses_lock(tmp_path: Path) -> None:
+    store = Store(tmp_path / "state.db")
+    await store.open()
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    asked = asyncio.ensure_future(store.salt())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(15):  # half of the patience that it would have otherwise
+        await store.close()
+    with pytest.raises(StorageError, match="locked"):
+        await asked
+    other.close()
+
+
+async def test_a_lock_that_goes_away_in_time_costs_nothing(tmp_path: Path) -> None:
+    async with Store(tmp_path / "state.db") as store:
+        other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        asked = asyncio.ensure_future(store.salt())
+        done, _ = await asyncio.wait([asked], timeout=1.2)
+        assert not done
+        other.close()
+        assert len(await asked) == 32
+        assert store.trouble is None
+
+
+def test_somebody_who_only_asks_keeps_no_daemon_from_starting(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    lock_file = tmp_path / "state.db.lock"
+    lock_file.touch()
+    with lock_file.open() as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        release = threading.Timer(0.2, lambda: fcntl.flock(asking, fcntl.LOCK_UN))
+        release.start()
+        lock = RunLock(path)
+        lock.acquire()
+        release.join()
+        lock.release()

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -275,3 +276,32 @@ async def test_everything_survives_closing_and_opening(tmp_path: Path) -> None:
     async with Store(tmp_path / "state.db") as store:
         assert [delivery.event for delivery in await store.due("a", limit=1)] == [event]
         assert await store.salt() == salt
+
+
+async def test_a_failure_gives_nothing_up_that_is_under_way_beside_it(store: Store) -> None:
+    for number in (1, 2, 3):
+        await finish(store, number, "a")
+    failure = settlement(1, state=DeliveryState.PENDING, outcome="retry", expires=NOON + MINUTE)
+    assert await store.settle(replace(failure, under_way=frozenset({1, 2}))) == [1, 3]
+    assert await store.settle(settlement(2)) == []
+    assert [row.state for row in await store.deliveries()] == ["dead", "delivered", "dead"]
+
+
+async def test_a_problem_of_a_track_that_was_never_read_goes_with_its_entry(store: Store) -> None:
+    unreadable = Alert(Problem.TRACK_UNREADABLE, audio_id(1), "x")
+    await store.report(unreadable, (), now=NOON)
+    await store.report(Alert(Problem.CONFIG_REJECTED, "/etc/x", "x"), (), now=NOON)
+    await store.mark_watched({audio_id(1)}, now=NOON)
+    assert (Problem.TRACK_UNREADABLE, audio_id(1)) in await store.problems()
+    await store.mark_watched(set(), now=NOON)
+    assert await store.problems() == {(Problem.CONFIG_REJECTED, "/etc/x")}
+
+
+@pytest.mark.parametrize(
+    ("failures", "now", "is_open"),
+    [(0, NOON, False), (0, NOON + MINUTE, True), (1, NOON + MINUTE, False)],
+    ids=["held", "a hold that is over", "a failure to be probed"],
+)
+def test_a_wait_that_no_failure_caused_ends_by_itself(failures: int, now: datetime, is_open: bool) -> None:
+    gate = StoredGate("a", GateState.WAITING, "x", NOON, NOON + MINUTE, failures=failures)
+    assert gate.is_open(now) is is_open

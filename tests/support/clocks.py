@@ -10,6 +10,8 @@ class ManualClock:
     def __init__(self, now: datetime = datetime(2026, 6, 23, 12, 38, 20, tzinfo=UTC)) -> None:
         self._now = now
         self._seconds = 1000.0
+        self.standing: asyncio.Event | None = None
+        """While there is one, nobody who sleeps wakes before it is set."""
 
     def now(self) -> datetime:
         """Return the wall clock's moment."""
@@ -20,7 +22,9 @@ class ManualClock:
         return self._seconds
 
     async def sleep(self, seconds: float) -> None:
-        """Let the time pass at once."""
+        """Let the time pass at once, unless the clock stands."""
+        if self.standing is not None:
+            await self.standing.wait()
         self.move(seconds)
         await asyncio.sleep(0)
 

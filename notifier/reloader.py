@@ -1,0 +1,124 @@
+"""Keeps the daemon in step with the watchlist on the disk: all of a valid file, nothing of an invalid one."""
+
+import asyncio
+
+import structlog
+
+from notifier import loading
+from notifier import log as logging_setup
+from notifier.config import Config, Http
+from notifier.engine import Engine
+from notifier.event import Alert, Problem
+from notifier.loading import InvalidConfigError, Loaded
+from notifier.reload import FileWatch
+from notifier.secret import Masker
+from notifier.store import InUseError, StorageError
+from notifier.web import Site
+
+log = structlog.get_logger()
+
+
+class Reloader:
+    """Applies what a person changes. `look` is to be called about once a second."""
+
+    def __init__(self, config_file: str, loaded: Loaded, engine: Engine, site: Site) -> None:
+        self.config_file = config_file
+        self.error: str | None = None
+        """The mistakes of the file on the disk, or None while it is the one in force."""
+        self._engine = engine
+        self._site = site
+        self._file = FileWatch(config_file, loaded.digest)
+        self._secrets = {*loaded.secrets}
+        self.masker = Masker(self._secrets)
+        self._state = loaded.config.state
+        self._unapplied = False
+        self._http_trouble: str | None = None
+        self._lock = asyncio.Lock()
+
+    async def look(self) -> None:
+        """Take a changed file, and what a full disk or a taken port kept from being applied."""
+        if await asyncio.to_thread(self._file.look) or self._unapplied:
+            await self.reload(is_forced=False)
+        await self._listen(self._engine.config.http)
+
+    async def reload(self, *, is_forced: bool) -> None:
+        """Read the watchlist again: all of it is valid and applies, or nothing changes.
+
+        A file that cannot be read for a moment is no change, unless somebody asked for the reload.
+        """
+        async with self._lock:
+            self._unapplied = False
+            try:
+                loaded = await asyncio.to_thread(loading.load, self.config_file)
+            except InvalidConfigError as error:
+                await self._reject(error, is_forced=is_forced)
+                return
+            self._file.accept(loaded.digest)
+            await self._apply(loaded)
+
+    async def _reject(self, error: InvalidConfigError, *, is_forced: bool) -> None:
+        if error.digest:
+            self._file.accept(error.digest)
+        elif is_forced:
+            self._file.forget()
+        else:
+            return
+        lines = [self.masker.mask(line) for line in error.lines()]
+        self.error = "\n".join(lines)
+        self._engine.metrics.config_rejected()
+        log.error("config.rejected", config=self.config_file, mistakes=lines)
+        more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""
+        summary = f"the changed watchlist is not taken, the earlier one is in force: {lines[0]}{more}"
+        await self._engine.reporter.report(Alert(Problem.CONFIG_REJECTED, self.config_file, summary))
+
+    async def _apply(self, loaded: Loaded) -> None:
+        config = loaded.config
+        # NB: a late answer may still quote a secret of before, so that none is ever forgotten.
+        self._secrets.update(loaded.secrets)
+        self.masker = Masker(self._secrets)
+        logging_setup.mask_with(self.masker)
+        logging_setup.configure(config.log.level, config.log.format)
+        try:
+            await self._engine.apply(config, self.masker)
+        except StorageError:
+            self._unapplied = True  # again in a second: the watchlist is valid, only the disk is not
+            return
+        self.error = None
+        await self._listen(config.http)
+        self._say_applied(loaded, config)
+        await self.resolve()
+
+    def _say_applied(self, loaded: Loaded, config: Config) -> None:
+        if config.state != self._state:
+            log.warning("config.restart_needed", key="state", state=str(self._engine.store.path))
+        for warning in loaded.warnings:
+            log.warning("config.warning", text=warning.line(self.config_file))
+        engine = self._engine
+        log.info("config.reloaded", watching=len(engine.watches), unfinished=len(engine.schedule))
+
+    async def resolve(self) -> None:
+        """Tell `alerts` that the file is valid, if they know of one that was not."""
+        summary = f"{self.config_file} is valid again"
+        alert = Alert(Problem.CONFIG_REJECTED, self.config_file, summary, is_resolved=True)
+        await self._engine.reporter.report(alert)
+
+    async def _listen(self, http: Http | None) -> None:
+        """Answer where the watchlist says; where that cannot be, stay, and try again at the next look."""
+        try:
+            await listen(self._site, http)
+        except InUseError as error:
+            if str(error) != self._http_trouble:
+                log.error("http.failed", error=str(error))
+            self._http_trouble = str(error)
+        else:
+            self._http_trouble = None
+
+
+async def listen(site: Site, http: Http | None) -> None:
+    """Let the site answer at an address. Raises InUseError when that cannot be had."""
+    try:
+        await site.move(http)
+    except OSError as error:
+        address = http.listen if http is not None else None
+        where = f"{address.host}:{address.port}" if address is not None else "nowhere"
+        raise InUseError(f"http: cannot listen on {where}: {error.strerror or error}") from error
