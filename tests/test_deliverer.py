@@ -18,9 +18,9 @@ from notifier.delivery import Delivery
 from notifier.event import Event, EventType, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.metrics import Metrics
-from notifier.secret import Masker, Secret, url_parts
+from notifier.secret import Masker, url_parts
 from notifier.store import DeliveryRow, Owed, Store, StoredGate
-from notifier.targets import TYPES, Request, Target
+from notifier.targets import Request, Target
 from notifier.targets.webhook import Webhook
 from notifier.track import parse
 from notifier.transition import Sighting
@@ -29,6 +29,7 @@ from notifier.wire import Wire
 from notifier.worker import Common
 from tests.support.servers import PATIENCE, Reply, Server
 from tests.support.tracks import audio_id, completed
+from tests.targets.given import make
 
 QUICK = DeliverySettings.model_construct(
     timeout=timedelta(seconds=20),
@@ -38,9 +39,8 @@ QUICK = DeliverySettings.model_construct(
 )
 
 
-def target(kind: str, url: str, **settings: Any) -> Target:
-    defaults = {name: field.default for name, field in TYPES[kind].model_fields.items()}
-    return TYPES[kind].model_construct(**{**defaults, "type": kind, "url": Secret(url), **settings})
+def target(kind: str, url: str, **keys: Any) -> Target:
+    return make(kind, url=url, **keys)
 
 
 @dataclass
