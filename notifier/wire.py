@@ -4,6 +4,7 @@ The only place that opens connections to others. Knows neither tracks nor messag
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
@@ -101,8 +102,8 @@ class Wire:
 
 
 def _system(error: OSError) -> str:
-    text = error.strerror or type(error).__name__
-    return text.split("[", maxsplit=1)[0].strip() or type(error).__name__
+    """Return the system's own words; those of asyncio name addresses that the sentence has already."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else type(error).__name__
 
 
 def _certificate(error: Exception) -> str:

@@ -114,9 +114,7 @@ async def test_a_broken_answer_reads_as_a_sentence(wire: Wire, sent: bytes, reas
 async def test_a_refused_connection_reads_as_a_sentence(wire: Wire) -> None:
     port = closed_port()
     answer = await wire.send("GET", URL(f"http://127.0.0.1:{port}/secret"))
-    assert isinstance(answer, Unreachable)
-    assert answer.reason.startswith(f"no connection to 127.0.0.1:{port}: ")
-    assert "secret" not in answer.reason
+    assert answer == Unreachable(f"no connection to 127.0.0.1:{port}: Connection refused")
 
 
 async def test_a_name_that_does_not_exist_reads_as_a_sentence(wire: Wire) -> None:
