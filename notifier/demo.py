@@ -26,7 +26,20 @@ _STYLES = {"useapi.net": "dim", "Slack": "magenta", "Discord": "blue", "webhook"
 
 
 async def play(speed: float) -> int:
-    """Run the demo to its end; 0 when every message came exactly once, else 1."""
+    """Run the demo to its end; 0 when every message came exactly once, else 1.
+
+    A signal to end, or the end of the terminal, cleans up like Ctrl-C does.
+    """
+    loop, playing = asyncio.get_running_loop(), asyncio.current_task()
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: playing.cancel() if playing is not None else None)
+    try:
+        return await _play(speed)
+    except asyncio.CancelledError:
+        return 1
+
+
+async def _play(speed: float) -> int:
     printer = _Printer(speed)
     world = World(speed, printer.say)
     printer.world = world

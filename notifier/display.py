@@ -85,6 +85,8 @@ def print_overview(overview: Overview, now: datetime) -> None:
         for line in overview.config_error.splitlines():
             _write(f"  {line}")
     _write(f"deliveries: {totals.pending} pending, {totals.dead} dead, {totals.delivered} delivered")
+    if overview.api_reason is not None:
+        _write(f"useapi.net is not read for now: {one_line(overview.api_reason)}")
     table(
         "Tracks",
         ("name", "status", "changed", "audio_id"),

@@ -252,7 +252,10 @@ class _Reader:
         frame.size += size
         frame.height = max(frame.height, height + 1)
         if frame.size > _MOST_VALUES:
-            self._stop(getattr(value, "place", frame.value.place), "aliases make the file too large")
+            self._stop(
+                getattr(value, "place", frame.value.place),
+                f"more than {_MOST_VALUES} values, aliases counted",
+            )
 
     def _take_key(self, frame: _Frame, key: Any) -> None:
         frame.key = str(key)

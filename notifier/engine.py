@@ -15,7 +15,7 @@ from notifier.clock import Clock
 from notifier.config import Config, Useapi, Watch
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
-from notifier.gatebook import fingerprint
+from notifier.gatebook import API_GATE, fingerprint
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
 from notifier.poller import Limits, Poller, Watched, watched
@@ -24,7 +24,7 @@ from notifier.secret import Masker
 from notifier.store import Backlog, Store
 from notifier.track import Status
 from notifier.trouble import Reporter
-from notifier.upstream import TOKEN_GATE, Upstream
+from notifier.upstream import Upstream
 from notifier.useapi import UseApi
 from notifier.wire import Wire
 from notifier.worker import Common
@@ -89,7 +89,7 @@ class Engine:
         self._salt = await self.store.salt()
         self.upstream.fingerprint = _fingerprint(self.config.useapi, self._salt)
         is_rejected = bool(self.reporter.subjects(Problem.TOKEN_REJECTED))
-        self.upstream.take_up((await self.store.gates()).get(TOKEN_GATE), is_rejected=is_rejected)
+        self.upstream.take_up((await self.store.gates()).get(API_GATE), is_rejected=is_rejected)
         await self.deliverer.apply(self.config.targets)
         await self.deliverer.report_standing()
         self.schedule.start()

@@ -11,6 +11,9 @@ from notifier.clock import Clock
 from notifier.gate import Gate, GateState
 from notifier.store import StoredGate
 
+API_GATE = ":useapi"
+"""The name of the API's gate in the state file; no target can be called that."""
+
 
 def fingerprint(secret: str, salt: str) -> str:
     """Return what tells one URL or token from another without holding it."""

@@ -58,7 +58,8 @@ class Message:
     def summary(self) -> str:
         """One line for a phone's notification."""
         facts = ", ".join(value for label, value in self.facts if label in {"Length", "Model"})
-        return f"{self.emoji} {self.headline} ({facts})" if facts else f"{self.emoji} {self.headline}"
+        line = f"{self.emoji} {self.headline} ({facts})" if facts else f"{self.emoji} {self.headline}"
+        return f"{line}: {one_line(self.detail)}" if self.detail else line
 
 
 def compose(event: Event) -> Message:

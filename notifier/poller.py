@@ -27,8 +27,10 @@ from notifier.track import NotATrackError, Track, parse
 from notifier.transition import Change, Gone, Sighting, detect
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
-from notifier.useapi import NotFound, Reading, Refused, Unreadable, account_of
+from notifier.useapi import NotFound, Reading, Refused, Trouble, Unreadable, account_of
 
+_HOPELESS = 5
+"""After how many failures in a row a track counts as one that cannot be read."""
 _LOOK_AGAIN = 1.0
 """How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
 
@@ -63,6 +65,8 @@ class Watched:
     """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
     is_unreadable: bool = False
     """Whether people were told that this track cannot be read."""
+    blamed_at: int | None = None
+    """How many reads had succeeded when the API last failed on this track, or None when it did not."""
     failures: int = 0
     not_found: int = 0
     trouble: str | None = None
@@ -187,15 +191,28 @@ class Poller:
     async def _take(self, watch: Watched, reading: Reading, passages: tuple[Passage, Passage]) -> None:
         account = account_of(watch.audio_id)
         if isinstance(reading, Refused):
-            await self._upstream.failed(reading, account, passages)
-            return
-        await self._upstream.succeeded(account, passages[0])
+            if not self._is_its_own(watch, reading):
+                await self._upstream.failed(reading, account, passages)
+                return
+            reading = Unreadable(reading.reason, is_permanent=False)
+        else:
+            watch.blamed_at = None
+            await self._upstream.succeeded(account, passages[0])
         if not watch.is_watched:
             return
         try:
             await self._judge(watch, reading)
         except StorageError:
             return  # nothing of it is remembered, so the next turn finds and tells the same
+
+    def _is_its_own(self, watch: Watched, refused: Refused) -> bool:
+        """Say whether a failure of the API is this track's own: it fails again while others are read."""
+        if refused.trouble is not Trouble.UNAVAILABLE or not refused.is_answer:
+            return False
+        successes = self._upstream.successes
+        others_are_well = watch.blamed_at is not None and successes > watch.blamed_at
+        watch.blamed_at = successes
+        return others_are_well
 
     async def _judge(self, watch: Watched, reading: Track | NotFound | Unreadable) -> None:
         if not isinstance(reading, NotFound):
@@ -232,7 +249,8 @@ class Poller:
         wait = self.limits.max_interval if reading.is_permanent else backoff.delay(watch.failures, self._rng)
         watch.not_before = self._clock.monotonic() + wait.total_seconds()
         self._complain(watch, reading.reason)
-        if reading.is_permanent and not watch.is_unreadable:
+        is_hopeless = reading.is_permanent or watch.failures >= _HOPELESS
+        if is_hopeless and not watch.is_unreadable:
             watch.is_unreadable = True
             summary = f"{one_line(watch.name(None))} cannot be read ({reading.reason})"
             await self._reporter.report(Alert(Problem.TRACK_UNREADABLE, watch.audio_id, summary))

@@ -9,6 +9,7 @@ from notifier.clock import to_rfc3339
 from notifier.config import Config
 from notifier.document import Scalar
 from notifier.gate import GateState
+from notifier.gatebook import API_GATE
 from notifier.settings import Unresolved
 from notifier.store import AttemptRow, Backlog, DeliveryRow, Store, StoredGate, TrackRow
 from notifier.track import Status
@@ -46,6 +47,8 @@ class Overview:
     is_running: bool
     config_file: str
     config_error: str | None
+    api_state: GateState
+    api_reason: str | None
     tracks: tuple[TrackStatus, ...]
     targets: tuple[TargetStatus, ...]
 
@@ -77,9 +80,15 @@ async def overview(
         is_running,
         config_file,
         config_error,
+        *_api(gates.get(API_GATE), now),
         tuple(_tracks(tracks, config)),
         tuple(_targets(gates, backlogs, config, now)),
     )
+
+
+def _api(gate: StoredGate | None, now: datetime) -> tuple[GateState, str | None]:
+    is_open = gate is None or gate.is_open(now)
+    return (GateState.OPEN, None) if gate is None or is_open else (gate.state, gate.reason)
 
 
 def _tracks(rows: list[TrackRow], config: Config | None) -> list[TrackStatus]:
@@ -144,6 +153,7 @@ def overview_json(overview: Overview) -> dict[str, Any]:
             "valid": overview.config_error is None,
             "error": overview.config_error,
         },
+        "api": {"state": overview.api_state.value, "reason": overview.api_reason},
         "tracks": [
             {
                 "audio_id": track.audio_id,

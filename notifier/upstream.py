@@ -16,12 +16,9 @@ from notifier.delivery import Backoff
 from notifier.duration import spell
 from notifier.event import Alert, Problem
 from notifier.gate import Gate, Pace, Passage
-from notifier.gatebook import take_up, written_down
+from notifier.gatebook import API_GATE, take_up, written_down
 from notifier.store import StoredGate
 from notifier.useapi import Refused, Trouble
-
-TOKEN_GATE = ":useapi"  # noqa: S105 - a name
-"""The name of the token's gate in the state file; no target can be called that."""
 
 _SUBJECT = "useapi.net"
 _PATIENCE = timedelta(minutes=10)
@@ -70,6 +67,8 @@ class Upstream:
         self.fingerprint: str | None = None
         """Tells this token at this address from any other; a wait of another one is not ours."""
         self.failures_in_a_row = 0
+        self.successes = 0
+        """How many answers have shown the API well."""
 
     def reconfigure(self, *, interval: timedelta, max_interval: timedelta, spacing: timedelta) -> None:
         """Take other settings on; waits that have begun go on."""
@@ -123,6 +122,7 @@ class Upstream:
         """Note an answer that shows the API well for this account."""
         if not self.token.is_current(of_token):
             return
+        self.successes += 1
         await self._token_is_well()
         self._accounts.pop(account, None)
         await self._recovered(account)
@@ -134,7 +134,7 @@ class Upstream:
         await self._recovered("")
 
     async def _write_down(self) -> None:
-        gate = written_down(TOKEN_GATE, self.token, self._clock)
+        gate = written_down(API_GATE, self.token, self._clock)
         await self._remember(replace(gate, fingerprint=self.fingerprint))
 
     async def failed(self, refused: Refused, account: str, passages: tuple[Passage, Passage]) -> None:

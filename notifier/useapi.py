@@ -57,6 +57,8 @@ class Refused:
     trouble: Trouble
     reason: str
     after: timedelta | None = None
+    is_answer: bool = True
+    """Whether the API answered at all; what it answers may be about one track only."""
 
 
 Reading = Track | NotFound | Unreadable | Refused
@@ -92,7 +94,7 @@ class UseApi:
         """Read the track at an address that `url_of` made. Never raises for what the API or the net do."""
         answer = await self._wire.send("GET", url)
         if isinstance(answer, Unreachable):
-            return Refused(Trouble.UNAVAILABLE, answer.reason)
+            return Refused(Trouble.UNAVAILABLE, answer.reason, is_answer=False)
         # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
         body = self._masker.mask(answer.body)
         return classify(replace(answer, body=body), now=self._clock.now())

@@ -2,7 +2,7 @@
 
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ async def test_the_version_is_printed() -> None:
         ("deliveries", "list", "--state", "lost"),
         ("deliveries", "show", "x"),
         ("demo", "--speed", "0"),
+        ("demo", "--speed", "nan"),
     ],
 )
 async def test_wrong_usage_exits_2(arguments: tuple[str, ...]) -> None:
@@ -141,6 +142,7 @@ async def test_status_before_the_first_run_is_empty(watchlist: Path, tmp_path: P
     assert status == {
         "running": False,
         "config": {"file": str(watchlist), "valid": True, "error": None},
+        "api": {"state": "open", "reason": None},
         "tracks": [
             {"audio_id": audio_id(1), "name": "Intro theme", **UNREAD},
             {"audio_id": audio_id(2), "name": audio_id(2), **UNREAD},
@@ -284,6 +286,55 @@ async def test_dead_letters_are_replayed_one_by_one_or_together(state: Path) -> 
     code, out, err = await command("deliveries", "retry", "1", "4", *where)
     assert (code, out) == (1, "delivery 4: will be tried again\n")
     assert err == "notifier: there is no undelivered delivery 1\n"
+
+
+async def test_filters_hold_for_what_is_named_by_id_too(state: Path) -> None:
+    where = ("--state-file", str(state))
+    assert (await command("deliveries", "--target", "archive", "drop", "2", *where))[0] == 1
+    assert (await command("deliveries", "drop", "3", "--state", "pending", *where))[0] == 1
+    assert (await command("deliveries", "show", "2", "--target", "archive", *where))[0] == 1
+    assert len(await printed("deliveries", "--json", *where)) == 4
+    code, out, _ = await command("deliveries", "retry", "--dead", "--target", "band-room", *where)
+    assert (code, out) == (0, "there are no dead letters\n")
+    (retried,) = await printed("deliveries", "retry", "--dead", "--target", "archive", "--json", *where)
+    assert (retried["id"], retried["state"]) == (3, "pending")
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("retry", "--dead"), ("show", "1"), ("drop", "1")])
+async def test_an_unknown_target_is_wrong_usage(state: Path, arguments: tuple[str, ...]) -> None:
+    where = ("--state-file", str(state), "--target", "archiv")
+    code, _, err = await command("deliveries", *arguments, *where)
+    assert code == 2
+    assert "unknown target 'archiv', did you mean 'archive'?" in err
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("deliveries",), ("resume", "archive")])
+async def test_a_state_file_that_cannot_be_looked_at_is_one_clear_line(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    name = "x" * 300
+    code, out, err = await command(*arguments, "--state-file", str(tmp_path / name))
+    assert (code, out) == (74, "")
+    assert err.splitlines()[-1] == f"notifier: {tmp_path}/{name} cannot be read: File name too long"
+
+
+async def test_a_state_file_that_is_only_being_made_counts_as_none(watchlist: Path, tmp_path: Path) -> None:
+    (tmp_path / "state.db").touch()
+    assert (await printed("status", "--json", "-c", str(watchlist)))["deliveries"] == NOTHING
+    assert (await command("deliveries", "retry", "1", "-c", str(watchlist)))[0] == 1
+    assert (tmp_path / "state.db").stat().st_size == 0
+
+
+async def test_status_says_when_the_api_is_not_read(watchlist: Path, state: Path) -> None:
+    async with Store(state) as store:
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(minutes=5)
+        gate = StoredGate(":useapi", GateState.WAITING, "HTTP 401: Unauthorized", NOON, until, failures=1)
+        await store.save_gate(gate)
+    status = await printed("status", "--json", "-c", str(watchlist))
+    assert status["api"] == {"state": "waiting", "reason": "HTTP 401: Unauthorized"}
+    assert [target["name"] for target in status["targets"]] == ["archive", "band-room"]
+    _, out, _ = await command("status", "-c", str(watchlist))
+    assert "useapi.net is not read for now: HTTP 401: Unauthorized" in out
 
 
 async def test_deliveries_are_dropped(state: Path) -> None:

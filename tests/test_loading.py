@@ -638,6 +638,21 @@ def test_a_template_that_does_not_compile_or_renders_no_json_is_a_mistake_at_it(
             ],
         ),
         (
+            "{type: discord, url: 'https://example.com', mention: ['role:abc', everybody, here]}",
+            [
+                "w:4:60: targets.a.mention[0]: 'role:abc' names somebody by letters: "
+                "an ID has only digits here",
+                f"w:4:72: targets.a.mention[1]: 'everybody' {MENTION}",
+            ],
+        ),
+        (
+            "{type: webhook, url: 'https://example.com', secret: []}",
+            [
+                "w:4:58: targets.a.secret: holds no signing secret: "
+                "give it one, or remove the key to sign nothing",
+            ],
+        ),
+        (
             "{type: slack, url: 'https://example.com', mention: here}",
             ["w:4:57: targets.a.mention: expected a list, found text"],
         ),

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from notifier.event import Event, EventType
+from notifier.event import Alert, Event, EventType, Problem, alert_event
 from notifier.message import Message, Tone, compose
 from tests.support import hostile
 from tests.support.hostile import MINUTE, NOW
@@ -30,6 +30,16 @@ def test_a_completed_track_has_everything_that_is_known_of_it() -> None:
         audio_id=AUDIO_ID,
     )
     assert message.summary == "✅ Intro theme is ready (3:22, music-2.6)"
+
+
+def test_a_phone_shows_why_a_track_failed_and_what_the_daemon_needs() -> None:
+    assert (
+        told(failed(), EventType.FAILED).summary == "❌ Intro theme failed (music-2.6): The backend was busy"
+    )
+    problem = Alert(Problem.TARGET_PAUSED, "studio", "the target studio\nis paused")
+    assert compose(alert_event(problem, NOW)).summary == (
+        "⚠️ pixverse-notifier needs attention: the target studio is paused"
+    )
 
 
 def test_a_failed_track_has_reason_and_code_and_says_what_to_do() -> None:

@@ -557,3 +557,44 @@ async def test_a_track_that_could_not_be_read_and_is_gone_is_no_longer_unreadabl
         (Problem.TRACK_MISSING, watch.audio_id, False),
         (Problem.TRACK_UNREADABLE, watch.audio_id, True),
     ]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [Reply(500, '{"error": "boom"}'), Reply(200, "<html>oops</html>", content_type="text/html")],
+    ids=["500", "HTML"],
+)
+async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
+    bench: Bench, reply: Reply
+) -> None:
+    ill, well = bench.watch(1), bench.watch(2)
+    bench.api.reply(path_of(ill.audio_id), reply)
+    bench.api.reply(path_of(well.audio_id), answer(track(2)))
+    closed = []
+    for _ in range(60):
+        await bench.poller.turn(ill)
+        closed.append(bench.upstream.token.failures > 0)
+        await bench.poller.turn(well)
+        bench.clock.move(15)
+    assert closed.count(True) == 1
+    assert len(bench.api.to(path_of(well.audio_id))) == 60
+    assert len(bench.api.to(path_of(ill.audio_id))) < 15
+    assert await bench.problems() == [(Problem.TRACK_UNREADABLE, ill.audio_id, False)]
+    bench.api.reply(path_of(ill.audio_id), answer(completed()))
+    bench.clock.move(400)
+    await bench.poller.turn(ill)
+    assert ill.is_final
+    assert (await bench.problems())[1] == (Problem.TRACK_UNREADABLE, ill.audio_id, True)
+
+
+async def test_an_api_that_fails_on_all_tracks_is_an_outage_and_no_tracks_fault(bench: Bench) -> None:
+    first, second = bench.watch(1), bench.watch(2)
+    bench.api.otherwise(lambda _request: answer(track()))
+    await bench.poller.turn(first)
+    await bench.poller.turn(second)
+    bench.api.otherwise(lambda _request: Reply(500))
+    for _ in range(4):
+        await bench.poller.turn(first)
+        await bench.poller.turn(second)
+    assert bench.upstream.token.failures == 8
+    assert (first.failures, second.failures) == (0, 0)

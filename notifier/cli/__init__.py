@@ -3,7 +3,8 @@
 import click
 
 from notifier import __version__
-from notifier.cli.outbox import deliveries, resume, status
+from notifier.cli.deliveries import deliveries
+from notifier.cli.outbox import resume, status
 from notifier.cli.watchlist import check, demo, run, schema, test
 
 

@@ -6,7 +6,6 @@ from typing import NoReturn
 
 import click
 
-from notifier.delivery import DeliveryState
 from notifier.mistake import did_you_mean, printable
 
 EXIT_STORAGE = 74
@@ -34,10 +33,3 @@ def fail(message: str, code: int) -> NoReturn:
 def unknown_target(name: str, known: Iterable[str]) -> str:
     """Return the sentence for a target that the watchlist does not have."""
     return f"unknown target '{printable(name)}'{did_you_mean(name, known)}"
-
-
-target_option = click.option("--target", metavar="T", help="Only this target's.")
-row_state_option = click.option(
-    "--state", type=click.Choice([state.value for state in DeliveryState]), help="Only those in this state."
-)
-ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="ID...")

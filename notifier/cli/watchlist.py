@@ -4,6 +4,7 @@ Imports what needs the network only where a command needs it, so that the others
 """
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -67,7 +68,8 @@ def run(config: str | None, state_file: str | None) -> None:
 def _take_signals() -> None:
     """Until the daemon listens to signals itself: a stop is an orderly one, and a reload comes by itself."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
 
 
 def _open_standard_streams() -> None:
@@ -192,4 +194,6 @@ def demo(speed: float) -> None:
     """Show the whole thing without an account: a simulated API, a watchlist and receivers on this machine."""
     from notifier.demo import play  # noqa: PLC0415
 
+    if not math.isfinite(speed):
+        raise click.BadParameter("expected a number", param_hint="--speed")
     sys.exit(asyncio.run(play(speed)))

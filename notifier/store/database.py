@@ -141,6 +141,8 @@ def explain(error: sqlite3.Error, path: Path) -> str:
         return f"{path} is corrupt ({text}): restore a backup or move the file away"
     if "disk is full" in text:
         return f"{path} cannot be written: the disk is full"
+    if "unable to open" in text and not os.access(path, os.R_OK):
+        return f"{path} cannot be read: permission denied"
     if "readonly" in text:
         return f"{path} cannot be written: it is read-only for this user"
     return f"{path} cannot be used: {text}"

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from notifier import __version__
 from notifier.answer import Answer, seconds, told_wait
@@ -22,9 +22,9 @@ from notifier.event import Event
 from notifier.gate import Pace
 from notifier.message import Message, Tone, compose
 from notifier.secret import Secret
-from notifier.settings import Unresolved, leaf, mistake
+from notifier.settings import leaf
 from notifier.targets.base import Request, Target, as_many_as_fit
-from notifier.targets.mention import Mentions
+from notifier.targets.mention import NumericMentions
 from notifier.text import shorten
 from notifier.track import compact_json
 
@@ -37,7 +37,6 @@ _LONGEST_PROMPT = 500
 _LONGEST_FOOTER = 150
 _HOSTS = frozenset({"discord.com", "ptb.discord.com", "canary.discord.com", "discordapp.com"})
 _WEBHOOK = re.compile(r"/api(?:/v\d+)?/webhooks/(\d+/[^/]+)(?:/(?:slack|github))?/?")
-_SNOWFLAKE = re.compile(r"[0-9]{1,20}")
 _COLOURS = {Tone.GOOD: 0x2EB67D, Tone.BAD: 0xE01E5A, Tone.WARNING: 0xECB22E}
 _MARKUP = re.compile(r"[\\*_~`|>#\-+\[\]()<:@]")
 _LIST_NUMBER = re.compile(r"^(\s*\d+)\.", re.MULTILINE)
@@ -60,20 +59,12 @@ Username = Annotated[
 ]
 
 
-def _snowflakes(mentions: tuple[str, ...]) -> tuple[str, ...]:
-    for mention in mentions:
-        identifier = mention.partition(":")[2]
-        if not isinstance(mention, Unresolved) and identifier and not _SNOWFLAKE.fullmatch(identifier):
-            raise mistake("names somebody by letters: an ID of Discord has only digits")
-    return mentions
-
-
 class Discord(Target):
     """A Discord channel behind a webhook."""
 
     type: Literal["discord"] = Field(description="A Discord webhook.")
     username: Username | None = Field(default=None, description="The name that messages appear under.")
-    mention: Annotated[Mentions, AfterValidator(_snowflakes)] = Field(
+    mention: NumericMentions = Field(
         default=(), description="Who is pinged with each message: user:ID, role:ID, here, everyone."
     )
 

@@ -45,6 +45,8 @@ def _key(secret: str) -> bytes:
 
 
 def _as_list(value: Any) -> Any:
+    if isinstance(value, Sequence_) and not value:
+        raise mistake("holds no signing secret: give it one, or remove the key to sign nothing")
     return value if isinstance(value, Sequence_ | tuple) else (value,)
 
 
