@@ -18,7 +18,7 @@ from notifier.event import Alert, Problem
 from notifier.gatebook import API_GATE, fingerprint
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
-from notifier.poller import Limits, Poller, Watched, watched
+from notifier.poller import Limits, Poller
 from notifier.schedule import Schedule
 from notifier.secret import Masker
 from notifier.store import Backlog, Store
@@ -26,6 +26,7 @@ from notifier.track import Status
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.useapi import UseApi
+from notifier.watched import Watched, watched
 from notifier.wire import Wire
 from notifier.worker import Common
 

@@ -10,13 +10,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
-from typing import Protocol
 
 import structlog
-from yarl import URL
 
 from notifier.clock import Clock
-from notifier.config import Config, Watch
 from notifier.delivery import Backoff
 from notifier.event import Alert, Event, EventType, Problem, TrackNews, track_event
 from notifier.gate import Gate, Passage
@@ -24,10 +21,11 @@ from notifier.metrics import Metrics
 from notifier.store import Owed, StorageError, Store
 from notifier.text import one_line
 from notifier.track import NotATrackError, Track, parse
-from notifier.transition import Change, Gone, Sighting, detect
+from notifier.transition import Change, Gone, detect
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.useapi import NotFound, Reading, Refused, Trouble, Unreadable, account_of
+from notifier.watched import Reader, Watched
 
 _HOPELESS = 5
 """After how many failures in a row a track counts as one that cannot be read."""
@@ -35,65 +33,6 @@ _LOOK_AGAIN = 1.0
 """How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
 
 log = structlog.get_logger()
-
-
-class Reader(Protocol):
-    """What reads tracks; `notifier.useapi.UseApi` does."""
-
-    def url_of(self, audio_id: str) -> URL:
-        """Return a track's address."""
-        ...
-
-    async def read(self, url: URL) -> Reading:
-        """Read the track at an address."""
-        ...
-
-
-@dataclass(slots=True)
-class Watched:
-    """A watch while the daemon runs: what its entry says and what is remembered of its track."""
-
-    audio_id: str
-    label: str | None
-    interval: timedelta
-    events: frozenset[EventType]
-    targets: tuple[str, ...]
-    url: URL
-    sighting: Sighting | None = None
-    not_before: float = float("-inf")
-    is_watched: bool = True
-    """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
-    is_unreadable: bool = False
-    """Whether people were told that this track cannot be read."""
-    blamed_at: int | None = None
-    """How many reads had succeeded when the API last failed on this track, or None when it did not."""
-    failures: int = 0
-    not_found: int = 0
-    trouble: str | None = None
-    trouble_count: int = 0
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more can happen to the track."""
-        return self.sighting is not None and self.sighting.is_final
-
-    def name(self, track: Track | None) -> str:
-        """Return what people call the track."""
-        own = track.name if track is not None else self.sighting.name if self.sighting else None
-        return self.label or own or self.audio_id
-
-
-def watched(config: Config, watch: Watch, reader: Reader, sighting: Sighting | None) -> Watched:
-    """Make the running form of a watch."""
-    return Watched(
-        audio_id=watch.audio_id,
-        label=watch.name,
-        interval=config.interval_of(watch),
-        events=config.events_of(watch),
-        targets=config.notified(watch),
-        url=reader.url_of(watch.audio_id),
-        sighting=sighting,
-    )
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
-from notifier.poller import Watched
+from notifier.watched import Watched
 
 _HEARTBEAT = 1.0
 

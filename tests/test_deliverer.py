@@ -119,7 +119,8 @@ async def test_an_event_goes_to_every_target_in_that_targets_language(bench: Ben
 async def test_what_was_pending_before_the_start_goes_out_at_the_start(bench: Bench) -> None:
     await bench.finish(1, "archive")
     await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
-    await bench.rows(all_are("delivered"))
+    (row,) = await bench.rows(all_are("delivered"))
+    assert (row.attempt_count, len(bench.receiver.to("/hook"))) == (1, 1)
 
 
 async def test_a_failed_send_is_tried_again_with_the_same_id_and_a_fresh_time(bench: Bench) -> None:

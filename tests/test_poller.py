@@ -15,11 +15,12 @@ from notifier.event import Alert, EventType, Problem
 from notifier.event import public_json as public
 from notifier.metrics import Metrics
 from notifier.mistake import Place
-from notifier.poller import Limits, Poller, Watched
+from notifier.poller import Limits, Poller
 from notifier.store import Store
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.useapi import UseApi
+from notifier.watched import Watched
 from tests.support.clocks import ManualClock
 from tests.support.servers import Reply, Server
 from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track

@@ -244,7 +244,8 @@ async def test_sighup_on_the_same_invalid_file_rejects_it_again(place: Place) ->
         running.signal(signal.SIGHUP)
         await running.logged("config.rejected", 1)
         running.signal(signal.SIGHUP)
-        await running.logged("config.rejected", 2)
+        first, second = await running.logged("config.rejected", 2)
+        assert first["mistakes"] == second["mistakes"]
 
 
 async def test_a_removed_watch_is_polled_no_more_and_its_return_tells_nothing_twice(

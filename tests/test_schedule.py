@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 from yarl import URL
 
-from notifier.poller import Watched
 from notifier.schedule import Schedule, _MonotonicZone
 from notifier.transition import Sighting
+from notifier.watched import Watched
 from tests.support.servers import PATIENCE
 from tests.support.tracks import audio_id
 
