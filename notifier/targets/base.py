@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -85,10 +85,6 @@ class Target(Settings, ABC):
     def secrets(self) -> Sequence[str]:
         """Return what must never be shown of this target."""
         return [self.url.reveal()]
-
-    def with_url(self, url: Secret) -> Self:
-        """Return the same target at another URL, as the demo and the tests need it."""
-        return self.model_copy(update={"url": url})
 
 
 def as_many_as_fit(parts: Iterable[Part], fits: Callable[[Sequence[Part]], bool]) -> list[Part]:

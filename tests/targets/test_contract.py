@@ -207,19 +207,6 @@ def test_no_secret_shows_in_a_target_or_its_request(kind: str) -> None:
 
 
 @every_type
-def test_a_target_moved_elsewhere_is_the_same_otherwise(kind: str) -> None:
-    here = target(kind)
-    there = here.with_url(make("webhook", url="https://elsewhere.example/hook").url)
-
-    assert (
-        there.render([EVENTS["completed"]], now=NOW).url.reveal().startswith("https://elsewhere.example/hook")
-    )
-    assert (
-        here.render([EVENTS["completed"]], now=NOW).body == there.render([EVENTS["completed"]], now=NOW).body
-    )
-
-
-@every_type
 def test_what_the_type_is_called_in_the_watchlist_is_what_the_status_shows(kind: str) -> None:
     assert target(kind).type_name == kind
 
