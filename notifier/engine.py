@@ -21,6 +21,7 @@ from notifier.narrator import Narrator
 from notifier.poller import Limits, Poller
 from notifier.schedule import Schedule
 from notifier.secret import Masker
+from notifier.sending import LARGEST_ANSWER
 from notifier.store import Backlog, Store
 from notifier.track import Status
 from notifier.trouble import Reporter
@@ -30,7 +31,6 @@ from notifier.watched import Watched, watched
 from notifier.wire import Wire
 from notifier.worker import Common
 
-LARGEST_ANSWER = 64 * 1024
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
 
@@ -75,7 +75,7 @@ class Engine:
             reader=self._reader,
             store=store,
             upstream=self.upstream,
-            limits=_limits(config),
+            limits=_limits(config, asyncio.Semaphore(config.useapi.concurrency)),
             clock=clock,
             rng=rng,
             metrics=self.metrics,
@@ -134,7 +134,10 @@ class Engine:
                 running.url = self._reader.url_of(running.audio_id)
         if (config.useapi.token, config.useapi.base_url) != (before.useapi.token, before.useapi.base_url):
             self.upstream.renew(_fingerprint(config.useapi, self._salt))
-        self._poller.limits = _limits(config)
+        requests = self._poller.limits.requests
+        if config.useapi.concurrency != before.useapi.concurrency:
+            requests = asyncio.Semaphore(config.useapi.concurrency)
+        self._poller.limits = _limits(config, requests)
 
     def _close_later(self, side: UseApi | Wire, after: timedelta) -> None:
         """Close connections once requests that began on them must have ended."""
@@ -188,8 +191,10 @@ class Engine:
         """Take up what a person changed in the state file with the commands."""
         await self.reporter.attempt(self.deliverer.look_again(), default=None)
         backlogs = await self.reporter.attempt(self.store.backlogs(), default=None)
-        for target in self.reporter.subjects(Problem.DELIVERY_DEAD) if backlogs is not None else ():
-            if backlogs is not None and backlogs.get(target, Backlog()).dead == 0:
+        if backlogs is None:
+            return
+        for target in self.reporter.subjects(Problem.DELIVERY_DEAD):
+            if backlogs.get(target, Backlog()).dead == 0:
                 summary = f"{target} has no dead letters any more"
                 await self.reporter.report(Alert(Problem.DELIVERY_DEAD, target, summary, is_resolved=True))
 
@@ -230,10 +235,10 @@ def _wire(config: Config) -> Wire:
     )
 
 
-def _limits(config: Config) -> Limits:
+def _limits(config: Config, requests: asyncio.Semaphore) -> Limits:
     return Limits(
         missing_after=config.poll.missing_after,
         stalled_after=config.poll.stalled_after,
         max_interval=config.poll.max_interval,
-        requests=asyncio.Semaphore(config.useapi.concurrency),
+        requests=requests,
     )

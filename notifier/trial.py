@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from yarl import URL
-
 from notifier.answer import Unreachable
 from notifier.clock import Clock, SystemClock
 from notifier.delivery import Delivered, Rejected, Retry, TargetBroken
@@ -13,11 +11,11 @@ from notifier.event import Event, EventType
 from notifier.loading import Loaded
 from notifier.sample import sample_event
 from notifier.secret import Masker
+from notifier.sending import LARGEST_ANSWER, send
 from notifier.targets import Target
-from notifier.text import one_line, shorten
+from notifier.text import one_line
 from notifier.wire import Wire
 
-_LARGEST_ANSWER = 64 * 1024
 _VERDICTS = {
     Delivered: "accepted",
     Retry: "not now",
@@ -46,7 +44,7 @@ async def try_targets(
     masker = Masker(loaded.secrets)
     delivery = loaded.config.delivery
     async with Wire(
-        timeout=delivery.timeout, connections=max(1, len(names)), largest_answer=_LARGEST_ANSWER
+        timeout=delivery.timeout, connections=max(1, len(names)), largest_answer=LARGEST_ANSWER
     ) as wire:
         trials = (
             _try(wire, name, loaded.config.targets[name], event=event, masker=masker, clock=clock)
@@ -57,10 +55,9 @@ async def try_targets(
 
 async def _try(wire: Wire, name: str, target: Target, *, event: Event, masker: Masker, clock: Clock) -> Trial:
     request = target.render([event], now=clock.now())
-    url = URL(request.url.reveal(), encoded=True)
-    answer = await wire.send(request.method, url, headers=request.headers, body=request.body)
+    answer = await send(wire, request, masker)
     if isinstance(answer, Unreachable):
-        return Trial(name, target.type_name, False, "not reached", masker.mask(answer.reason))
+        return Trial(name, target.type_name, False, "not reached", answer.reason)
     outcome = target.classify(answer, now=clock.now())
-    said = shorten(one_line(masker.mask(outcome.reason)), 300)
+    said = one_line(outcome.reason)
     return Trial(name, target.type_name, isinstance(outcome, Delivered), _VERDICTS[type(outcome)], said)

@@ -17,8 +17,6 @@ from notifier import USER_AGENT
 from notifier.answer import Answer, Unreachable
 from notifier.duration import spell
 
-_CONNECTIONS_PER_HOST = 0
-
 
 class Wire:
     """A pool of connections to one side. Use it as an async context manager, inside the event loop."""
@@ -34,7 +32,7 @@ class Wire:
         self._timeout = timeout
         self._largest_answer = largest_answer
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, limit_per_host=_CONNECTIONS_PER_HOST),
+            connector=aiohttp.TCPConnector(limit=connections),
             timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -6,12 +6,11 @@ Knows no other target. What an outcome means for the gate and for the rows is de
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
 import structlog
-from yarl import URL
 
 from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock
@@ -32,6 +31,7 @@ from notifier.gatebook import take_up, written_down
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
 from notifier.secret import Masker
+from notifier.sending import send
 from notifier.store import Settlement, StorageError, Store, StoredGate
 from notifier.targets import Request, Target
 from notifier.text import one_line, shorten
@@ -221,22 +221,15 @@ class Worker:
     async def _attempt(
         self, deliveries: Sequence[Delivery], request: Request | None, passage: Passage
     ) -> None:
+        common = self._common
         try:
-            answer = await self._send(request) if request is not None else None
+            answer = await send(common.wire, request, common.masker) if request is not None else None
             outcome = self._outcome(answer)
             if not isinstance(outcome, Delivered) and not self.gate.is_current(passage):
                 outcome = Retry(outcome.reason)  # of the URL before: it says nothing of the one in force
             await self._follow(deliveries, outcome, answer, passage)
         finally:
             self.gate.release(passage)
-
-    async def _send(self, request: Request) -> Answer | Unreachable:
-        """Send a request; the answer comes back without our secrets, before anybody cuts or quotes it."""
-        url = URL(request.url.reveal(), encoded=True)
-        answer = await self._common.wire.send(request.method, url, headers=request.headers, body=request.body)
-        if isinstance(answer, Answer):
-            return replace(answer, body=self._common.masker.mask(answer.body))
-        return answer
 
     def _outcome(self, answer: Answer | Unreachable | None) -> Outcome:
         match answer:

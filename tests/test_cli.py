@@ -386,6 +386,18 @@ async def test_a_test_message_shows_each_answer_and_calls_a_404_a_failure(
     assert (await command("test", "nobody", *where, extra=extra))[0] == 2
 
 
+async def test_a_secret_that_an_answer_quotes_is_not_shown_in_part_either(
+    watchlist: Path, receiver: Server, tmp_path: Path
+) -> None:
+    receiver.reply("/hook/very-secret-path", Reply(400, "x" * 275 + "/hook/very-secret-path"))
+    hook = f"{receiver.url}/hook/very-secret-path"
+    (tmp_path / "slack-url").write_text("http://127.0.0.1:9/slack\n")
+    extra = {"TOKEN": "user:1-abc", "HOOK": hook, "CREDENTIALS_DIRECTORY": str(tmp_path)}
+    code, out, _ = await command("test", "archive", "-c", str(watchlist), extra=extra)
+    assert code == 1
+    assert "very" not in out
+
+
 async def test_a_test_message_to_nobody_at_home_is_a_failure(watchlist: Path, tmp_path: Path) -> None:
     (tmp_path / "slack-url").write_text("http://127.0.0.1:9/slack\n")
     extra = {"TOKEN": "user:1-abc", "HOOK": "http://127.0.0.1:9/hook", "CREDENTIALS_DIRECTORY": str(tmp_path)}

@@ -1,0 +1,22 @@
+"""One request of a target sent, for real deliveries and for ``notifier test`` alike."""
+
+from dataclasses import replace
+
+from yarl import URL
+
+from notifier.answer import Answer, Unreachable
+from notifier.secret import Masker
+from notifier.targets import Request
+from notifier.wire import Wire
+
+LARGEST_ANSWER = 64 * 1024
+"""How many bytes of a receiver's answer are read."""
+
+
+async def send(wire: Wire, request: Request, masker: Masker) -> Answer | Unreachable:
+    """Send a request; the answer comes back without our secrets, before anybody cuts or quotes it."""
+    url = URL(request.url.reveal(), encoded=True)
+    answer = await wire.send(request.method, url, headers=request.headers, body=request.body)
+    if isinstance(answer, Answer):
+        return replace(answer, body=masker.mask(answer.body))
+    return answer
