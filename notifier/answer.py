@@ -20,6 +20,8 @@ from notifier.text import one_line, shorten
 WITHOUT_HINT = timedelta(seconds=60)
 WITHOUT_HINT_IN_HTML = timedelta(minutes=15)
 _LONGEST_REASON = 300
+_LARGEST = 1e15
+"""More than any moment or wait that is kept apart from others; arithmetic is safe up to it."""
 _DECIMAL = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?")
 
 
@@ -77,13 +79,28 @@ class Unreachable:
 
 def seconds(value: object) -> timedelta | None:
     """Read a number of seconds, given as a number or as text, capped at a day; None when it is none."""
+    number = _number(value)
+    return None if number is None else timedelta(seconds=min(number, LONGEST_HINT.total_seconds()))
+
+
+def milliseconds(value: object) -> timedelta | None:
+    """Read a number of milliseconds, as `seconds` does."""
+    number = _number(value)
+    return None if number is None else seconds(number / 1000)
+
+
+def until_epoch(value: object, now: datetime) -> timedelta | None:
+    """Read a moment in seconds since 1970, given as a number or as text, as the wait until then."""
+    number = _number(value)
+    return None if number is None else seconds(max(0.0, number - now.timestamp()))
+
+
+def _number(value: object) -> float | None:
     if isinstance(value, str) and _DECIMAL.fullmatch(value.strip()):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if not value >= 0:  # NB: neither is NaN
-        return None
-    return timedelta(seconds=min(value, LONGEST_HINT.total_seconds()))
+    return min(value, _LARGEST) if value >= 0 else None  # NB: NaN is not
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

@@ -4,11 +4,15 @@ Never reads a track and never imports what does.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
-from notifier.gatebook import fingerprint
-from notifier.store import StoredGate
+from notifier.delivery import Backoff
+from notifier.gate import Gate, GateState
+from notifier.gatebook import fingerprint, written_down
+from notifier.remote import RemoteEnd
+from notifier.store import StorageError, StoredGate
 from notifier.targets import Target
 from notifier.worker import Common, Worker
 
@@ -25,8 +29,10 @@ class Deliverer:
 
     def __init__(self, common: Common) -> None:
         self._common = common
-        common.hold_type = self.hold_type
+        common.hold = self.hold
         self._workers: dict[str, Worker] = {}
+        self._remotes: dict[str, RemoteEnd] = {}
+        """By the mark of each remote end, so that targets with the same URL share one gate."""
         self._is_stopping = False
         self._running: dict[str, asyncio.Task[None]] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
@@ -38,30 +44,56 @@ class Deliverer:
         """
         salt = await self._common.store.salt()
         gates = await self._common.store.gates()
+        marks = {name: fingerprint(target.remote_end, salt) for name, target in targets.items()}
         for name in [name for name in self._workers if name not in targets]:
             self._remove(name)
         for name, target in targets.items():
-            stored, mark = gates.get(name), fingerprint(target.url.reveal(), salt)
-            if stored is None or stored.fingerprint != mark:
-                now = self._common.clock.now()
-                await self._common.store.reopen(name, now=now, fingerprint=mark)
-                stored = None
-            self._put(name, target, stored)
+            row, mark = gates.get(name), marks[name]
+            remote = self._remotes.get(mark) or self._remote_of(mark, [gates.get(other) for other in marks])
+            is_new = row is None or row.fingerprint != mark
+            if is_new:
+                await self._begin(name, mark, remote)
+            self._put(name, target, remote)
+            self._remotes[mark] = remote
+            if is_new and remote.gate.is_paused:
+                await self._workers[name].narrator.paused(remote.gate.reason or "paused")
+        self._remotes = {mark: remote for mark, remote in self._remotes.items() if remote.senders}
 
-    def _put(self, name: str, target: Target, stored: StoredGate | None) -> None:
+    def _remote_of(self, mark: str, rows: Collection[StoredGate | None]) -> RemoteEnd:
+        """Return the remote end as an earlier run left it."""
+        gate = Gate(backoff=self._backoff, pace=None, rng=self._common.rng)
+        remote = RemoteEnd(gate)
+        for row in rows:
+            if row is not None and row.fingerprint == mark:
+                remote.take_up(row, self._common.clock)
+        return remote
+
+    @property
+    def _backoff(self) -> Backoff:
+        return Backoff(self._common.settings.first_retry, self._common.settings.max_retry)
+
+    async def _begin(self, name: str, mark: str, remote: RemoteEnd) -> None:
+        """Note that a target has another remote end than before; what it is owed has waited long enough."""
+        clock, store = self._common.clock, self._common.store
+        await store.reopen(name, now=clock.now(), fingerprint=mark)
+        if remote.gate.state(clock.monotonic()) is not GateState.OPEN:
+            await store.save_gate(written_down(name, remote.gate, clock))
+
+    def _put(self, name: str, target: Target, remote: RemoteEnd) -> None:
+        remote.gate.backoff = self._backoff
         worker = self._workers.get(name)
         if worker is not None:
-            if stored is None:
-                worker.reopen()
-            worker.retarget(target, self._common.settings)
+            worker.retarget(target, remote)
             return
-        worker = self._workers[name] = Worker(name, target, self._common, stored)
+        worker = self._workers[name] = Worker(name, target, self._common, remote)
         earlier = self._leaving.get(name)
         self._running[name] = asyncio.create_task(_after(earlier, worker), name=f"worker {name}")
 
     def _remove(self, name: str) -> None:
         """Start no further attempt to a target; those under way end by themselves, and apart from it."""
-        self._workers.pop(name).stop()
+        worker = self._workers.pop(name)
+        worker.stop()
+        worker.remote.leave(worker)
         leaving = self._leaving[name] = self._running.pop(name)
         leaving.add_done_callback(lambda _task: self._forget(name, leaving))
 
@@ -76,17 +108,33 @@ class Deliverer:
             if worker is not None:
                 worker.wake()
 
-    async def hold_type(self, type_name: str, length: timedelta, reason: str) -> None:
-        """Let every target of a type wait, because the service said so to one of them."""
-        for worker in [*self._workers.values()]:
-            if worker.target.type_name == type_name:
-                await worker.hold(length, reason)
+    async def hold(self, applies: Callable[[Target], bool], length: timedelta, reason: str) -> None:
+        """Send nothing to some targets before `length` is over, also after a restart: a service said so."""
+        clock = self._common.clock
+        held = [
+            remote
+            for remote in self._remotes.values()
+            if any(applies(sender.target) for sender in remote.senders.values())
+        ]
+        for remote in held:  # NB: all at once, before anything waits for the disk
+            remote.gate.hold(clock.monotonic(), length, reason)
+        for remote in held:
+            rows = remote.rows(clock)
+            with contextlib.suppress(StorageError):
+                await self._common.store.save_gate(*rows)
+                remote.stored(rows)
+
+    def sharing(self, name: str) -> Collection[str]:
+        """Return the targets that have the same remote end as this one, which is one of them."""
+        worker = self._workers.get(name)
+        return {name} if worker is None else {name, *worker.remote.senders}
 
     async def look_again(self) -> None:
         """Take up what another process changed in the state file."""
         gates = await self._common.store.gates()
         for name, worker in self._workers.items():
-            worker.look_at(gates.get(name))
+            worker.remote.look_at(gates.get(name))
+            worker.look_again()
 
     def paused(self) -> dict[str, str]:
         """Return the paused targets and why they are."""

@@ -36,10 +36,9 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The target has the message; `hold` is how long it asks to be spared the next one."""
+    """The target has the message."""
 
     reason: str = ""
-    hold: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +56,8 @@ class Rejected:
     """The remote end is well but refuses this very message, now and later."""
 
     reason: str
+    is_layout: bool = False
+    """Whether it is the layout that is refused, so that the same in plain text may pass."""
 
 
 @dataclass(frozen=True, slots=True)

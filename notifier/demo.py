@@ -158,10 +158,10 @@ class _Printer:
         )
 
     def introduce(self) -> None:
-        rest = ", ".join(f"{fate.name}" for fate in FATES)
+        names = ", ".join(fate.name for fate in FATES)
         self._console.print(
             f"notifier demo: {len(FATES)} tracks on a simulated useapi.net whose clock runs {self._speed:g} "
-            f"times as fast,\nwatched by the real daemon. Tracks: {rest}.\n"
+            f"times as fast,\nwatched by the real daemon.\nTracks: {names}.\n"
         )
 
     def say(self, who: str, what: str) -> None:
@@ -183,7 +183,8 @@ class _Printer:
         lost = _missing(world)
         self._console.print(
             f"\n{len(world.received)} messages received, {len(lost)} lost, {len(repeated)} repeated; "
-            f"{world.request_count} requests to the API, one outage and one rate limit on the way."
+            f"{world.request_count} requests to the API, one outage and one rate limit on the way.",
+            soft_wrap=True,
         )
         if not lost and not repeated and exit_code == 0:
             self._console.print("Now write a watchlist of your own: see config/watchlist.yaml.")

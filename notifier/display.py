@@ -174,5 +174,7 @@ def _advice(row: DeliveryRow) -> list[str]:
             ]
         case DeliveryState.PENDING if row.next_attempt_at is None:
             return [f"mend the url of {row.target}, then:  notifier resume {row.target}"]
-        case _:
+        case DeliveryState.PENDING:
+            return ["nothing to do: it is tried again by itself while the daemon runs"]
+        case DeliveryState.DELIVERED:
             return []

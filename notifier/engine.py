@@ -71,6 +71,7 @@ class Engine:
         )
         self.deliverer = Deliverer(self._common)
         self.reporter.wake = self.deliverer.wake
+        self.reporter.sharing = self.deliverer.sharing
         self._poller = Poller(
             reader=self._reader,
             store=store,

@@ -4,11 +4,14 @@ The texts are cleaned but not escaped, and not yet cut to a service's limits: bo
 """
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from urllib.parse import quote, urlsplit
 
+from notifier.duration import spell
 from notifier.event import Alert, Event, EventType, TrackNews
 from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Status, Track
@@ -17,8 +20,12 @@ _LONGEST_URL = 2000
 _LONGEST_NAME = 80
 _LONGEST_STATUS = 30
 _LONGEST_FACT = 60
+_LONGEST_ADDRESS = 200
+_LONGEST_REASON = 120
 _LONGEST_READ = 8000
 _MOST_LINES = 20
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+"""Before this no track can have ended, and some services refuse the moment."""
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-f:.]*:[0-9a-f:.]*")
 _URL_MARKS = "%/:?#[]@!$&'()*+,;=~"
@@ -42,6 +49,9 @@ class Message:
     tone: Tone
     headline: str
     at: datetime
+    """When it happened, as far as that is known."""
+    outcome: str
+    """What became of the track in a word or two, to be counted when many messages are summed up."""
     url: str | None = None
     facts: tuple[tuple[str, str], ...] = ()
     prompt: str | None = None
@@ -55,27 +65,58 @@ class Message:
         return _EMOJI[self.tone]
 
     @property
+    def title(self) -> str:
+        """The headline as it stands above the message."""
+        return f"{self.emoji} {self.headline}"
+
+    @property
     def summary(self) -> str:
         """One line for a phone's notification."""
         facts = ", ".join(value for label, value in self.facts if label in {"Length", "Model"})
-        line = f"{self.emoji} {self.headline} ({facts})" if facts else f"{self.emoji} {self.headline}"
+        line = f"{self.title} ({facts})" if facts else self.title
         return f"{line}: {one_line(self.detail)}" if self.detail else line
+
+    @property
+    def line(self) -> str:
+        """The message as one short line among many."""
+        length = dict(self.facts).get("Length")
+        line = f"{self.title} ({length})" if length else self.title
+        return f"{line}: {shorten(one_line(self.detail), _LONGEST_REASON)}" if self.detail else line
+
+    @property
+    def plain(self) -> tuple[str, ...]:
+        """The message as lines without any layout, its link left out."""
+        return tuple(line for line in (self.summary, self.note, self.audio_id) if line)
 
 
 def compose(event: Event) -> Message:
     """Put an event into words."""
     match event.about:
         case Alert() as alert:
-            return _alert(alert, event.detected_at)
+            return _alert(event, alert)
         case TrackNews() as news:
             return _news(event.type, news, event.detected_at)
 
 
-def _alert(alert: Alert, at: datetime) -> Message:
-    summary = one_line(alert.summary)
+def sum_up(messages: Sequence[Message]) -> Message:
+    """Put the headlines of many messages into one that counts what became of them."""
+    counts = Counter(message.outcome for message in messages)
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    tones = {message.tone for message in messages}
+    tone = tones.pop() if len(tones) == 1 else Tone.WARNING
+    latest = max(message.at for message in messages)
+    updates = "1 update" if len(messages) == 1 else f"{len(messages)} updates"
+    return Message(tone, f"{updates}: {counted}", latest, "summed up")
+
+
+def _alert(event: Event, alert: Alert) -> Message:
+    tone, headline, outcome = Tone.WARNING, "pixverse-notifier needs attention", "needing attention"
     if alert.is_resolved:
-        return Message(Tone.GOOD, "pixverse-notifier: a problem is over", at, detail=summary)
-    return Message(Tone.WARNING, "pixverse-notifier needs attention", at, detail=summary)
+        tone, headline, outcome = Tone.GOOD, "pixverse-notifier: a problem is over", "over"
+    audio_id = one_line(event.audio_id) if event.audio_id else None
+    return Message(
+        tone, headline, event.detected_at, outcome, detail=one_line(alert.summary), audio_id=audio_id
+    )
 
 
 def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
@@ -87,13 +128,17 @@ def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
             kind = EventType.COMPLETED if news.status == Status.COMPLETED else EventType.FAILED
             message = _news(kind, news, at)
             return replace(
-                message, headline=f"Test: {message.headline}", note="Only a test: no track has changed."
+                message,
+                headline=f"Test: {message.headline}",
+                note="Only a test: no track has changed.",
+                outcome="only a test",
             )
         case EventType.COMPLETED:
             return Message(
                 Tone.GOOD,
                 f"{name} is ready",
-                at,
+                _ended_at(news.track, at),
+                "ready",
                 url=_web_url(news.track),
                 facts=_facts(news.track),
                 prompt=_text(news.track, "prompt"),
@@ -104,6 +149,7 @@ def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
                 Tone.BAD,
                 f"{name} is missing",
                 at,
+                "missing",
                 facts=_facts(news.track),
                 prompt=_text(news.track, "prompt"),
                 note="useapi.net does not know this track: it was deleted, has expired or never existed. "
@@ -116,6 +162,7 @@ def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
                 Tone.WARNING,
                 f"{name} is still {status}" + (f" after {since}" if since else ""),
                 at,
+                "taking long",
                 facts=_facts(news.track),
                 prompt=_text(news.track, "prompt"),
                 note="It takes longer than usual; it is still watched.",
@@ -131,7 +178,8 @@ def _failure(headline: str, news: TrackNews, at: datetime) -> Message:
     return Message(
         Tone.BAD,
         headline,
-        at,
+        _ended_at(news.track, at),
+        "failed",
         facts=(*((("Code", code),) if code else ()), *_facts(news.track)),
         prompt=_text(news.track, "prompt"),
         detail=_text(news.track, "fail_reason") or _text(news.track, "error"),
@@ -151,7 +199,15 @@ def _facts(track: Track | None) -> tuple[tuple[str, str], ...]:
         ("Credits", f"{credits_spent:.15g}" if credits_spent is not None else None),
         ("Took", minutes(took.total_seconds()) if took is not None else None),
     )
-    return tuple((label, shorten(value, _LONGEST_FACT)) for label, value in facts if value)
+    shown = tuple((label, shorten(value, _LONGEST_FACT)) for label, value in facts if value)
+    address = _address(track)
+    return (*shown, ("Address", address)) if address else shown
+
+
+def _ended_at(track: Track | None, detected_at: datetime) -> datetime:
+    """Return when the track ended; a moment that cannot be right is when that was seen."""
+    ended = track.updated_at if track is not None and _took(track) is not None else None
+    return detected_at if ended is None or ended < _EARLIEST else min(ended, detected_at)
 
 
 def _took(track: Track) -> timedelta | None:
@@ -164,7 +220,7 @@ def _took(track: Track) -> timedelta | None:
 def _elapsed(track: Track | None, at: datetime) -> str | None:
     if track is None or track.created_at is None or at <= track.created_at:
         return None
-    return minutes((at - track.created_at).total_seconds())
+    return spell(at - track.created_at)
 
 
 def _line(text: str, limit: int) -> str:
@@ -184,6 +240,14 @@ def _text(track: Track | None, field: str) -> str | None:
     lines = _BLANK_LINES.sub("\n\n", clean(text[:_LONGEST_READ])).strip().split("\n")
     kept = lines if len(lines) <= _MOST_LINES else [*lines[: _MOST_LINES - 1], "…"]
     return "\n".join(kept) or None
+
+
+def _address(track: Track) -> str | None:
+    """Return an audio's address as text when it is none that people may be sent to with a click."""
+    url = track.text("url")
+    if not url or not track.is_final or _web_url(track) is not None:
+        return None
+    return _line(url, _LONGEST_ADDRESS)
 
 
 def _web_url(track: Track | None) -> str | None:

@@ -10,6 +10,7 @@ import structlog
 from notifier.clock import Clock
 from notifier.delivery import Delivery
 from notifier.event import Alert, Problem
+from notifier.grouping import Retrial
 from notifier.metrics import Metrics
 
 log = structlog.get_logger()
@@ -79,9 +80,13 @@ class Narrator:
         """Say that a paused target is tried again."""
         log.info("target.resumed", target=self._target)
 
-    def split(self, deliveries: Sequence[Delivery], reason: str) -> None:
-        """Say that a batch was refused and its messages go one by one."""
-        log.warning("delivery.batch_split", target=self._target, count=len(deliveries), error=reason)
+    def refused(self, deliveries: Sequence[Delivery], reason: str, retrial: Retrial) -> None:
+        """Say that a message was refused and how its events are tried next."""
+        match retrial:
+            case Retrial.ONE_BY_ONE:
+                log.warning("delivery.batch_split", target=self._target, count=len(deliveries), error=reason)
+            case Retrial.PLAIN_TEXT:
+                log.warning("delivery.plain_text", target=self._target, count=len(deliveries), error=reason)
 
     async def dead(self, deliveries: Collection[int], reason: str) -> None:
         """Say that deliveries are dead letters now."""

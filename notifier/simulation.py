@@ -5,14 +5,16 @@ Nothing here is used by the daemon; it talks to these servers over HTTP like to 
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 from aiohttp import web
 
-from notifier.clock import to_rfc3339
+from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.event import EventType
 from notifier.track import Status
 
@@ -211,10 +213,8 @@ class Receivers:
         return app
 
     async def _slack(self, request: web.Request) -> web.Response:
-        payload = await request.json()
-        for message in _slack_messages(payload["blocks"]):
-            self._note("band-room", message[0])
-            self._world.say("Slack  band-room", "\n".join(message))
+        for lines in _slack_messages(await request.json()):
+            self._show("Slack", "band-room", lines)
         return web.Response(text="ok")
 
     async def _discord(self, request: web.Request) -> web.Response:
@@ -224,9 +224,8 @@ class Receivers:
             self._world.say("Discord  studio", "answers 429: retry after 0.6 s")
             limited = {"message": "You are being rate limited.", "retry_after": 0.6, "global": False}
             return web.json_response(limited, status=429)
-        for embed in payload["embeds"]:
-            self._note("studio", embed["title"])
-            self._world.say("Discord  studio", "\n".join(_discord_lines(embed)))
+        for lines in _discord_messages(payload):
+            self._show("Discord", "studio", lines)
         return web.json_response({"id": "1"})
 
     async def _archive(self, request: web.Request) -> web.Response:
@@ -240,11 +239,15 @@ class Receivers:
         self._world.say("webhook  archive", "\n".join(lines))
         return web.Response(status=204)
 
-    def _note(self, receiver: str, headline: str) -> None:
-        for fate in FATES:
-            for event_type in fate.events:
-                if fate.name in headline and _WORDS[event_type] in headline:
-                    self._world.received.append((receiver, event_type.value, fate.name))
+    def _show(self, service: str, receiver: str, lines: Sequence[str]) -> None:
+        """Say what came, and note the events that it tells: one a card, many when they are summed up."""
+        for line, fate in product(lines, FATES):
+            self._world.received += (
+                (receiver, event_type.value, fate.name)
+                for event_type in fate.events
+                if fate.name in line and _WORDS[event_type] in line
+            )
+        self._world.say(f"{service}  {receiver}", "\n".join(lines))
 
 
 _WORDS = {
@@ -253,43 +256,75 @@ _WORDS = {
     EventType.MISSING: "is missing",
     EventType.STALLED: "is still",
 }
+_SLACK_TOKEN = re.compile(r"(\*?)<([^<>]*)>\1")
+_MARKDOWN = re.compile(
+    r"(?P<code>`[^`]*`)|\[(?P<label>\w+)\]\((?P<address>[^()\s]*)\)|<(?P<bare>https?://[^<>\s]*)>"
+    r"|<t:(?P<moment>\d+):f>|\\(?P<mark>[^0-9A-Za-z\s])"
+)
 
 
-def _slack_messages(blocks: list[Mapping[str, Any]]) -> list[list[str]]:
-    """Split a Slack message at its headers and show each part as a client would."""
+def _slack_messages(payload: Mapping[str, Any]) -> list[list[str]]:
+    """Split a Slack message at its headers, or else its empty lines, and show each part as a client would."""
+    if "blocks" not in payload:
+        return [_mrkdwn(part).split("\n") for part in payload["text"].split("\n\n")]
     messages: list[list[str]] = []
-    for block in blocks:
-        match block["type"]:
-            case "header":
-                messages.append([block["text"]["text"]])
-            case "section":
-                messages[-1].append(_shown(block["text"]))
-            case "context":
-                messages[-1].append("  ·  ".join(_shown(element) for element in block["elements"]))
+    for block in payload["blocks"]:
+        if block["type"] == "header" or not messages:
+            messages.append([])
+        elements = block["elements"] if block["type"] == "context" else [block["text"]]
+        messages[-1] += "  ".join(map(_slack_text, elements)).split("\n")
     return messages
 
 
-def _shown(text: Mapping[str, Any]) -> str:
-    if text["type"] == "plain_text":
-        return str(text["text"])
-    shown = str(text["text"]).replace("*<", "").replace("|Listen>*", " (Listen)")
+def _slack_text(text: Mapping[str, Any]) -> str:
+    return _mrkdwn(text["text"]) if text["type"] == "mrkdwn" else str(text["text"])
+
+
+def _mrkdwn(markup: str) -> str:
+    """Show Slack's markup, but a link with its address, a moment in UTC and code in its backticks."""
+    shown = _SLACK_TOKEN.sub(_slack_token, markup)
     return shown.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
-def _discord_lines(embed: Mapping[str, Any]) -> list[str]:
-    lines = [_plain(embed["title"]) + (f"  {embed['url']}" if "url" in embed else "")]
+def _slack_token(found: re.Match[str]) -> str:
+    target, _, label = found[2].partition("|")
+    if target.startswith("!date^"):
+        return label
+    return f"{label} ({target})" if label else target
+
+
+def _discord_messages(payload: Mapping[str, Any]) -> list[list[str]]:
+    """Split a Discord message at its titles, or else its empty lines, and show each part alike."""
+    if "embeds" not in payload:
+        return [_markdown(part).split("\n") for part in payload["content"].split("\n\n")]
+    messages: list[list[str]] = []
+    for embed in payload["embeds"]:
+        if "title" in embed or not messages:
+            messages.append([])
+        messages[-1] += _embed_lines(embed)
+    return messages
+
+
+def _embed_lines(embed: Mapping[str, Any]) -> Iterator[str]:
+    if "title" in embed:
+        yield _markdown(embed["title"]) + (f" ({embed['url']})" if "url" in embed else "")
+    for line in embed.get("description", "").split("\n"):
+        if line:
+            yield _markdown(line)
     if "fields" in embed:
-        lines.append("  ·  ".join(f"{field['name']} {_plain(field['value'])}" for field in embed["fields"]))
-    lines += [_plain(line) for line in embed.get("description", "").split("\n") if line]
-    if "footer" in embed:
-        lines.append(embed["footer"]["text"])
-    return lines
+        yield "  ·  ".join(f"{field['name']} {_markdown(field['value'])}" for field in embed["fields"])
+    if "timestamp" in embed:
+        yield f"{from_rfc3339(embed['timestamp']):%Y-%m-%d %H:%M} UTC"
 
 
-def _plain(markdown: str) -> str:
-    """Show Discord's Markdown without the backslashes that keep foreign text literal."""
-    return "".join(
-        character
-        for index, character in enumerate(markdown)
-        if character != "\\" or markdown[index - 1 : index] == "\\"
-    )
+def _markdown(text: str) -> str:
+    """Show Discord's Markdown, but a link with its address, a moment in UTC and code in its backticks."""
+    return _MARKDOWN.sub(_discord_markup, text)
+
+
+def _discord_markup(found: re.Match[str]) -> str:
+    if found["label"]:
+        return f"{found['label']} ({found['address']})"
+    if found["moment"]:
+        return f"{datetime.fromtimestamp(int(found['moment']), UTC):%Y-%m-%d %H:%M} UTC"
+    return found["code"] or found["bare"] or found["mark"]

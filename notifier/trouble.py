@@ -32,6 +32,8 @@ class Reporter:
     ) -> None:
         self.alerts = alerts
         self.wake: Callable[[Collection[str]], None] = lambda _targets: None
+        self.sharing: Callable[[str], Collection[str]] = lambda target: [target]
+        """Which targets are broken together with one of them, since they post to the same place."""
         self._store = store
         self._clock = clock
         self._open: set[tuple[Problem, str]] = set()
@@ -84,8 +86,8 @@ class Reporter:
 
     def targets(self, alert: Alert) -> tuple[str, ...]:
         """Return who is told: everyone in `alerts` but the broken target itself."""
-        broken = alert.subject if alert.problem in _OF_TARGETS else None
-        return tuple(name for name in dict.fromkeys(self.alerts) if name != broken)
+        broken = self.sharing(alert.subject) if alert.problem in _OF_TARGETS else ()
+        return tuple(name for name in dict.fromkeys(self.alerts) if name not in broken)
 
     async def remember(self, gate: StoredGate) -> None:
         """Write a gate down; one that cannot be written is only forgotten by a restart."""

@@ -5,8 +5,8 @@ Knows no other target. What an outcome means for the gate and for the rows is de
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 
@@ -15,24 +15,17 @@ import structlog
 from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock
 from notifier.config import DeliverySettings
-from notifier.delivery import (
-    Backoff,
-    Delivered,
-    Delivery,
-    DeliveryState,
-    Outcome,
-    Rejected,
-    Retry,
-    TargetBroken,
-)
+from notifier.delivery import Delivered, Delivery, DeliveryState, Outcome, Rejected, Retry, TargetBroken
+from notifier.due import Due
 from notifier.event import Alert
-from notifier.gate import Gate, GateState, Passage
-from notifier.gatebook import take_up, written_down
+from notifier.gate import Gate, Passage
+from notifier.grouping import Grouping, Retrial
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
+from notifier.remote import RemoteEnd
 from notifier.secret import Masker
 from notifier.sending import send
-from notifier.store import Settlement, StorageError, Store, StoredGate
+from notifier.store import Settlement, StorageError, Store
 from notifier.targets import Request, Target
 from notifier.text import one_line, shorten
 from notifier.wire import Wire
@@ -41,6 +34,8 @@ _LONGEST_ANSWER = 500
 _SCANNED = 4096
 _STORE_RETRY = 1.0
 _LAST_CHANCE = 10.0
+_USED_UP = "the rate limit is used up"
+_CRASHED = "an error of the notifier itself"
 _OUTCOMES: Mapping[type[Outcome], str] = {
     Delivered: "delivered",
     Retry: "retry",
@@ -63,61 +58,76 @@ class Common:
     settings: DeliverySettings
     masker: Masker
     report: Callable[[Alert], Awaitable[None]]
-    hold_type: Callable[[str, timedelta, str], Awaitable[None]] | None = None
-    """Lets all targets of a type wait; the deliverer fills it in."""
+    hold: Callable[[Callable[[Target], bool], timedelta, str], Awaitable[None]] | None = None
+    """Lets the targets wait that a limit is said to hold for; the deliverer fills it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP try: what it carries, and the passage through the gate that it was given."""
+
+    deliveries: Sequence[Delivery]
+    request: Request | None
+    """None when rendering failed, which is a bug of ours."""
+    remote: RemoteEnd
+    passage: Passage
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The deliveries that it carries."""
+        return tuple(delivery.id for delivery in self.deliveries)
 
 
 class Worker:
     """Sends what one target is owed. Paused, waiting or slow, it concerns no other."""
 
-    def __init__(self, name: str, target: Target, common: Common, stored: StoredGate | None) -> None:
+    def __init__(self, name: str, target: Target, common: Common, remote: RemoteEnd) -> None:
         self.name = name
         self.target = target
+        self.remote = remote
+        self.narrator = Narrator(name, clock=common.clock, metrics=common.metrics, report=common.report)
         self._common = common
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._attempts: dict[asyncio.Task[None], tuple[int, ...]] = {}
-        self._alone: set[int] = set()
-        self.narrator = Narrator(name, clock=common.clock, metrics=common.metrics, report=common.report)
-        settings = common.settings
-        self.gate = Gate(
-            backoff=Backoff(settings.first_retry, settings.max_retry), pace=target.pace, rng=common.rng
-        )
-        take_up(self.gate, stored, common.clock)
-        self._written = GateState.OPEN if stored is None else stored.state
-        """How the gate stands in the state file as far as this worker wrote it."""
+        self._attempts: dict[asyncio.Task[DeliveryState], Attempt] = {}
+        self._grouping = Grouping()
+        self._due = Due(common.store, name, self.under_way)
+        remote.join(self)
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that requests go through."""
+        return self.remote.gate
 
     def wake(self) -> None:
-        """Look into the outbox again."""
+        """Look for more in the outbox: something new is owed to the target."""
+        self._due.there_is_more()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Look whether the gate is open now."""
         self._wake.set()
 
-    def retarget(self, target: Target, settings: DeliverySettings) -> None:
-        """Take other settings on, without losing what is under way."""
+    def look_again(self) -> None:
+        """Read the outbox anew: what is known of it may have changed."""
+        self._due.forget()
+        self.nudge()
+
+    def retarget(self, target: Target, remote: RemoteEnd) -> None:
+        """Take other settings on, and another remote end, without losing what is under way."""
         self.target = target
-        self.gate.repace(target.pace)
-        self.gate.backoff = Backoff(settings.first_retry, settings.max_retry)
+        if remote is not self.remote:
+            was_paused = self.gate.is_paused
+            self.remote.leave(self)
+            self.remote = remote
+            if was_paused and not self.gate.is_paused:
+                self.narrator.resumed()
+        remote.join(self)
         self.wake()
 
-    def reopen(self) -> None:
-        """Try the target again at once, because a person said so or its URL is another one."""
-        if self.gate.is_paused:
-            self.narrator.resumed()
-        self.gate.reopen()
-        self._written = GateState.OPEN
-        self.wake()
-
-    def look_at(self, stored: StoredGate | None) -> None:
-        """Reopen the gate when somebody else did so in the state file."""
-        is_open = stored is None or stored.state is GateState.OPEN
-        if is_open and self._written is not GateState.OPEN:
-            self.reopen()
-        self.wake()
-
-    async def hold(self, length: timedelta, reason: str) -> None:
-        """Send nothing before `length` is over, also after a restart: the service told another target."""
-        self.gate.hold(self._common.clock.monotonic(), length, reason)
-        with contextlib.suppress(StorageError):
-            await self._common.store.save_gate(written_down(self.name, self.gate, self._common.clock))
+    def under_way(self) -> Collection[int]:
+        """Return the deliveries that are being sent."""
+        return {one for attempt in self._attempts.values() for one in attempt.ids}
 
     async def run(self) -> None:
         """Send until `stop`, then let attempts under way finish, for up to 10 seconds."""
@@ -158,8 +168,9 @@ class Worker:
         """Start an attempt if one is due; return how long to wait before the next look, None for a wake."""
         if not self._has_lane():
             return None
-        deliveries = await self._due()
+        due = await self._due.first(self.target.most_events)
         # NB: from here on nothing may wait; the gate may have closed while the outbox was read.
+        deliveries = self._grouping.first_together(due)
         if not deliveries or not self._has_lane():
             return None
         wait = self.gate.remaining(self._common.clock.monotonic())
@@ -176,41 +187,29 @@ class Worker:
         lanes = 1 if self.gate.failures else self.target.lanes
         return len(self._attempts) < lanes and not self.gate.is_paused
 
-    async def _due(self) -> Sequence[Delivery]:
-        """Return the next deliveries in order; one that a batch was refused with stands alone."""
-        under_way = self._under_way()
-        due = await self._common.store.due(self.name, limit=self.target.most_events, under_way=under_way)
-        if due and due[0].id in self._alone:
-            return due[:1]
-        together = []
-        for delivery in due:
-            if delivery.id in self._alone:
-                break
-            together.append(delivery)
-        return together
-
-    def _under_way(self) -> set[int]:
-        return {delivery for ids in self._attempts.values() for delivery in ids}
-
     def _start(self, deliveries: Sequence[Delivery], passage: Passage) -> None:
         self.gate.enter(self._common.clock.monotonic())
         request = self._render(deliveries)
         carried = deliveries if request is None else deliveries[: request.event_count]
-        attempt = asyncio.create_task(self._attempt(carried, request, passage), name=f"attempt {self.name}")
-        self._attempts[attempt] = tuple(delivery.id for delivery in carried)
-        attempt.add_done_callback(self._ended)
+        self._due.take(len(carried))
+        attempt = Attempt(carried, request, self.remote, passage)
+        task = asyncio.create_task(self._try(attempt), name=f"attempt {self.name}")
+        self._attempts[task] = attempt
+        task.add_done_callback(self._ended)
 
-    def _ended(self, attempt: asyncio.Task[None]) -> None:
-        self._attempts.pop(attempt, None)
-        self._wake.set()
-        if not attempt.cancelled() and (error := attempt.exception()) is not None:
-            log.error("delivery.crashed", target=self.name, exc_info=error)
+    def _ended(self, task: asyncio.Task[DeliveryState]) -> None:
+        """Let others through; what was sent in vain is to be sent again, before all that came later."""
+        remote = self._attempts.pop(task).remote
+        is_settled = not task.cancelled() and task.result() is not DeliveryState.PENDING
+        for sender in {self.name: self, **remote.senders}.values():
+            sender.nudge() if is_settled else sender.look_again()
 
     def _render(self, deliveries: Sequence[Delivery]) -> Request | None:
         """Render a request; None when that fails, which is a bug of ours and must not stop the target."""
-        now = self._common.clock.now()
+        now, is_plain = self._common.clock.now(), self._grouping.is_plain(deliveries[0])
         try:
-            request = self.target.render([delivery.event for delivery in deliveries], now=now)
+            events = [delivery.event for delivery in deliveries]
+            request = self.target.render(events, now=now, is_plain=is_plain)
         except Exception:
             log.exception("delivery.not_rendered", target=self.name, delivery=deliveries[0].id)
             return None
@@ -218,18 +217,24 @@ class Worker:
             log.warning("delivery.template_failed", target=self.name, error=request.warning)
         return request
 
-    async def _attempt(
-        self, deliveries: Sequence[Delivery], request: Request | None, passage: Passage
-    ) -> None:
-        common = self._common
+    async def _try(self, attempt: Attempt) -> DeliveryState:
+        common, request = self._common, attempt.request
         try:
             answer = await send(common.wire, request, common.masker) if request is not None else None
             outcome = self._outcome(answer)
-            if not isinstance(outcome, Delivered) and not self.gate.is_current(passage):
+            if not isinstance(outcome, Delivered) and not self._is_current(attempt):
                 outcome = Retry(outcome.reason)  # of the URL before: it says nothing of the one in force
-            await self._follow(deliveries, outcome, answer, passage)
+            return await self._follow(attempt, outcome, answer)
+        except Exception:
+            log.exception("delivery.crashed", target=self.name)
+            self._move_gate(attempt.passage, Retry(_CRASHED), None)  # a bug of ours must not hammer anybody
+            return DeliveryState.PENDING
         finally:
-            self.gate.release(passage)
+            attempt.remote.gate.release(attempt.passage)
+
+    def _is_current(self, attempt: Attempt) -> bool:
+        """Say whether an answer concerns the remote end in force, and not one of before."""
+        return attempt.remote is self.remote and self.gate.is_current(attempt.passage)
 
     def _outcome(self, answer: Answer | Unreachable | None) -> Outcome:
         match answer:
@@ -241,85 +246,111 @@ class Worker:
                 return self.target.classify(answer, now=self._common.clock.now())
 
     async def _follow(
-        self,
-        deliveries: Sequence[Delivery],
-        outcome: Outcome,
-        answer: Answer | Unreachable | None,
-        passage: Passage,
-    ) -> None:
-        """Let the gate and the rows follow from an outcome, then say so."""
-        kind, clock = _OUTCOMES[type(outcome)], self._common.clock
-        self._common.metrics.attempts.labels(self.name, kind).inc(len(deliveries))
-        state = self._decide(deliveries, outcome, passage)
-        is_down = isinstance(outcome, Retry) and self.gate.is_current(passage)
+        self, attempt: Attempt, outcome: Outcome, answer: Answer | Unreachable | None
+    ) -> DeliveryState:
+        """Let the gate and the rows follow from an outcome, then say so; return what became of the rows."""
+        clock, is_current = self._common.clock, self._is_current(attempt)
+        spared = self._spared(answer)
+        if is_current:
+            self._move_gate(attempt.passage, outcome, spared)
+            await self._share(outcome, spared)
+        retrial = (
+            self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
+        )
+        state, kind = _state(outcome, retrial), _OUTCOMES[type(outcome)]
+        is_down = is_current and isinstance(outcome, Retry)
         settlement = Settlement(
             target=self.name,
-            deliveries=tuple(delivery.id for delivery in deliveries),
+            deliveries=attempt.ids,
             at=clock.now(),
             status=answer.status if isinstance(answer, Answer) else None,
             answer=_answer_text(answer, outcome.reason),
             outcome=kind,
             state=state,
-            gate=written_down(self.name, self.gate, clock),
             expires=clock.now() - self._common.settings.give_up_after if is_down else None,
-            under_way=frozenset(self._under_way()),
+            under_way=self.remote.under_way(),
         )
         dead = await self._settle(settlement)
-        self._written = settlement.gate.state
+        self._common.metrics.attempts.labels(self.name, kind).inc(len(attempt.deliveries))
         if state is not DeliveryState.PENDING:
-            self._alone.difference_update(settlement.deliveries)
-        await self._say(deliveries, outcome, passage)
-        await self.narrator.dead(dead, outcome.reason)
+            self._grouping.settled(attempt.ids)
+        await self._say(attempt, outcome, retrial, is_current=is_current)
+        for name, deliveries in dead.items():
+            await self._narrators().get(name, self.narrator).dead(deliveries, outcome.reason)
+        return state
 
-    def _decide(self, deliveries: Sequence[Delivery], outcome: Outcome, passage: Passage) -> DeliveryState:
-        """Move the gate as an outcome asks and return what becomes of the deliveries."""
+    def _spared(self, answer: Answer | Unreachable | None) -> timedelta | None:
+        if not isinstance(answer, Answer):
+            return None
+        return self.target.spared_for(answer, now=self._common.clock.now())
+
+    def _move_gate(self, passage: Passage, outcome: Outcome, spared: timedelta | None) -> None:
         now = self._common.clock.monotonic()
         match outcome:
-            case Delivered(hold=hold):
-                if not self.gate.is_current(passage):
-                    return DeliveryState.DELIVERED
+            case Delivered() | Rejected():
                 self.gate.succeeded()
-                if hold is not None:
-                    self.gate.hold(now, hold, "the rate limit is used up")
-                return DeliveryState.DELIVERED
-            case Rejected() if len(deliveries) > 1:
-                self.gate.succeeded()
-                self._alone.update(delivery.id for delivery in deliveries)
-                return DeliveryState.PENDING
-            case Rejected():
-                self.gate.succeeded()
-                return DeliveryState.DEAD
             case TargetBroken(reason=reason):
                 self.gate.pause(reason)
-                return DeliveryState.PENDING
             case Retry(reason=reason, after=after):
-                if self.gate.is_current(passage):
-                    self.gate.failed(now, passage, reason, after=after)
-                return DeliveryState.PENDING
+                self.gate.failed(now, passage, reason, after=after)
+        if spared is not None:
+            self.gate.hold(now, spared, _USED_UP)
 
-    async def _settle(self, settlement: Settlement) -> list[int]:
+    async def _settle(self, settlement: Settlement) -> Mapping[str, Collection[int]]:
         """Write an attempt down, however long the disk takes: what was sent must not be sent again."""
         while True:
+            remote, rows = self.remote, self.remote.rows(self._common.clock)
             try:
-                return await self._common.store.settle(settlement)
+                dead = await self._common.store.settle(replace(settlement, gates=rows))
             except StorageError:
                 await asyncio.sleep(_STORE_RETRY)
+            else:
+                remote.stored(rows)
+                return dead
 
-    async def _say(self, deliveries: Sequence[Delivery], outcome: Outcome, passage: Passage) -> None:
+    def _narrators(self) -> Mapping[str, Narrator]:
+        return {name: sender.narrator for name, sender in self.remote.senders.items()}
+
+    async def _say(
+        self, attempt: Attempt, outcome: Outcome, retrial: Retrial | None, *, is_current: bool
+    ) -> None:
         match outcome:
             case Delivered():
-                self.narrator.delivered(deliveries)
-                if self.gate.is_current(passage) and not self.gate.is_paused:
-                    await self.narrator.well()
-            case Retry(reason=reason, after=after, is_global=is_global):
+                self.narrator.delivered(attempt.deliveries)
+                if is_current and not self.gate.is_paused:
+                    for narrator in self._narrators().values():
+                        await narrator.well()
+            case Retry(reason=reason):
                 wait = self.gate.closed_for(self._common.clock.monotonic())
-                self.narrator.retry_scheduled(deliveries, reason, wait)
-                if is_global and after is not None and self._common.hold_type is not None:
-                    await self._common.hold_type(self.target.type_name, after, reason)
+                self.narrator.retry_scheduled(attempt.deliveries, reason, wait)
             case TargetBroken(reason=reason):
-                await self.narrator.paused(reason)
-            case Rejected(reason=reason) if len(deliveries) > 1:
-                self.narrator.split(deliveries, reason)
+                for narrator in self._narrators().values():
+                    await narrator.paused(reason)
+            case Rejected(reason=reason) if retrial is not None:
+                self.narrator.refused(attempt.deliveries, reason, retrial)
+
+    async def _share(self, outcome: Outcome, spared: timedelta | None) -> None:
+        """Let other targets wait, too, that the service's limit is said to hold for."""
+        hold, mine = self._common.hold, self.target
+        if hold is None:
+            return
+        if spared is not None:
+            await hold(mine.shares_limit_with, spared, _USED_UP)
+        match outcome:
+            case Retry(reason=reason, after=timedelta() as after, is_global=True):
+                await hold(lambda other: other.type_name == mine.type_name, after, reason)
+            case Retry(reason=reason, after=timedelta() as after):
+                await hold(mine.shares_limit_with, after, reason)
+
+
+def _state(outcome: Outcome, retrial: Retrial | None) -> DeliveryState:
+    match outcome:
+        case Delivered():
+            return DeliveryState.DELIVERED
+        case Rejected() if retrial is None:
+            return DeliveryState.DEAD
+        case _:
+            return DeliveryState.PENDING
 
 
 def _answer_text(answer: Answer | Unreachable | None, reason: str) -> str:

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from notifier.answer import Answer, retry_after, seconds, told_wait, until_rfc3339
+from notifier.answer import (
+    Answer,
+    milliseconds,
+    retry_after,
+    seconds,
+    told_wait,
+    until_epoch,
+    until_rfc3339,
+)
 from tests.support import hostile
 
 NOW = datetime(2026, 6, 23, 12, 38, 20, tzinfo=UTC)
@@ -117,9 +125,70 @@ def test_seconds_are_read_from_numbers_and_from_text(value: object, wait: timede
     assert seconds(value) == wait
 
 
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        (0, 0 * SECOND),
+        (650, 0.65 * SECOND),
+        (64_570.5, 64.5705 * SECOND),
+        ("1500", 1.5 * SECOND),
+        (86_400_000, DAY),
+        (86_400_001, DAY),
+        (10**400, DAY),
+        ("9" * 400, DAY),
+        (math.inf, DAY),
+        (-1, None),
+        (math.nan, None),
+        (False, None),
+        (None, None),
+        ([5], None),
+        ("later", None),
+        ("Tue, 23 Jun 2026 12:39:20 GMT", None),
+    ],
+)
+def test_milliseconds_are_read_as_seconds_are(value: object, wait: timedelta | None) -> None:
+    assert milliseconds(value) == wait
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        (1782218330, 30 * SECOND),
+        (1782218330.25, 30.25 * SECOND),
+        ("1782218330", 30 * SECOND),
+        ("1782218330.250", 30.25 * SECOND),
+        # a moment that has passed is no reason to wait
+        (1782218300, 0 * SECOND),
+        (1782218299, 0 * SECOND),
+        (0, 0 * SECOND),
+        # nobody makes us wait for more than a day
+        (1782218300 + 86_401, DAY),
+        (1782218330_000, DAY),  # milliseconds, perhaps
+        (10**400, DAY),
+        ("9" * 400, DAY),
+        (math.inf, DAY),
+        (-1782218330, None),
+        (math.nan, None),
+        (True, None),
+        (None, None),
+        ("", None),
+        ("2026-06-23T12:38:50Z", None),
+    ],
+)
+def test_a_moment_in_seconds_since_1970_is_read_as_the_wait_until_then(
+    value: object, wait: timedelta | None
+) -> None:
+    assert until_epoch(value, NOW) == wait
+
+
 @given(hostile.values)
 def test_no_value_can_raise_or_ask_for_more_than_a_day(value: object) -> None:
-    for wait in (seconds(value), until_rfc3339(value, NOW)):
+    for wait in (
+        seconds(value),
+        milliseconds(value),
+        until_epoch(value, NOW),
+        until_rfc3339(value, NOW),
+    ):
         assert wait is None or timedelta(0) <= wait <= DAY
 
 

@@ -53,15 +53,15 @@ async def state(tmp_path: Path) -> Path:
         await store.mark_watched({audio_id(1), audio_id(2)}, now=NOON)
         gate = StoredGate("archive", GateState.OPEN, None, NOON)
         await store.settle(
-            Settlement("archive", (1,), NOON, 204, "", "delivered", DeliveryState.DELIVERED, gate)
+            Settlement("archive", (1,), NOON, 204, "", "delivered", DeliveryState.DELIVERED, (gate,))
         )
         await store.settle(
-            Settlement("archive", (3,), NOON, 422, "bad body", "rejected", DeliveryState.DEAD, gate)
+            Settlement("archive", (3,), NOON, 422, "bad body", "rejected", DeliveryState.DEAD, (gate,))
         )
         paused = StoredGate("band-room", GateState.PAUSED, "HTTP 404: no_service", NOON)
         await store.settle(
             Settlement(
-                "band-room", (2,), NOON, 404, "no_service", "target_broken", DeliveryState.PENDING, paused
+                "band-room", (2,), NOON, 404, "no_service", "target_broken", DeliveryState.PENDING, (paused,)
             )
         )
     return path

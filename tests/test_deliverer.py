@@ -6,15 +6,17 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 from typing import Any
 
 import pytest
 
+from notifier.answer import Answer
 from notifier.clock import SystemClock
 from notifier.config import DeliverySettings
 from notifier.deliverer import Deliverer
-from notifier.delivery import Delivery
+from notifier.delivery import Delivery, Outcome
 from notifier.event import Event, EventType, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.metrics import Metrics
@@ -49,6 +51,7 @@ class Bench:
     common: Common
     deliverer: Deliverer
     receiver: Server
+    reporter: Reporter
 
     async def finish(self, number: int, *targets: str, at: datetime | None = None) -> Event:
         """Let a track complete and wake the targets that are owed it."""
@@ -90,8 +93,8 @@ async def bench(store: Store, receiver: Server) -> AsyncIterator[Bench]:
             report=reporter.report,
         )
         deliverer = Deliverer(common)
-        reporter.wake = deliverer.wake
-        yield Bench(store, common, deliverer, receiver)
+        reporter.wake, reporter.sharing = deliverer.wake, deliverer.sharing
+        yield Bench(store, common, deliverer, receiver, reporter)
         assert deliverer.crashed() is None
         await deliverer.stop()
 
@@ -326,6 +329,54 @@ async def test_a_batch_that_is_refused_is_split_so_that_one_bad_event_harms_no_o
     ]
 
 
+async def test_a_layout_that_is_refused_is_told_once_more_as_plain_text(bench: Bench) -> None:
+    def judge(request: Any) -> Reply:
+        return Reply(400, "invalid_blocks") if "blocks" in request.json() else Reply(body="ok")
+
+    bench.receiver.otherwise(judge)
+    for number in range(3):
+        await bench.finish(number, "band-room")
+    await bench.deliverer.apply({"band-room": target("slack", f"{bench.receiver.url}/slack")})
+    rows = await bench.rows(all_are("delivered"))
+    for row in rows:
+        outcomes = [(attempt.status, attempt.outcome) for attempt in await bench.store.attempts(row.id)]
+        assert outcomes == [(400, "rejected"), (200, "delivered")]
+    together, in_plain_text = bench.receiver.to("/slack")
+    assert [f"Track {number}" in in_plain_text.json()["text"] for number in range(3)] == [True] * 3
+    assert len(together.json()["blocks"]) > len(in_plain_text.json())
+
+
+async def test_a_message_that_is_refused_as_plain_text_too_is_a_dead_letter_with_the_answer(
+    bench: Bench,
+) -> None:
+    refusal = json.dumps({"code": 50035, "message": "Invalid Form Body\u0000\n" + "x" * 9000})
+    bench.receiver.reply("/discord", Reply(400, refusal))
+    await bench.finish(1, "band-room")
+    await bench.deliverer.apply({"band-room": target("discord", f"{bench.receiver.url}/discord")})
+    rows = await bench.rows(lambda rows: rows[0].state == "dead")
+    assert (rows[0].attempt_count, rows[0].last_status) == (2, 400)
+    assert rows[0].last_error is not None
+    assert "Invalid Form Body" in rows[0].last_error
+    assert len(rows[0].last_error) <= 500
+    assert rows[0].last_error.isprintable()
+    first, second = bench.receiver.to("/discord")
+    assert ("embeds" in first.json(), "embeds" in second.json()) == (True, False)
+    assert "Track 1" in second.json()["content"]
+
+
+async def test_a_backlog_of_two_hundred_leaves_in_a_few_messages(bench: Bench) -> None:
+    for number in range(200):
+        await bench.finish(number, "studio")
+    await bench.deliverer.apply({"studio": target("discord", f"{bench.receiver.url}/discord")})
+    rows = await bench.rows(all_are("delivered"))
+    told = [embed["description"] for one in bench.receiver.to("/discord") for embed in one.json()["embeds"]]
+    places = ["\n".join(told).find(f"Track {number} is ready") for number in range(200)]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert len(bench.receiver.to("/discord")) <= 6
+    assert [row.attempt_count for row in rows] == [1] * 200
+
+
 async def test_a_sent_message_is_not_sent_again_while_the_disk_is_full(bench: Bench) -> None:
     await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
     connection = sqlite3.connect(bench.store.path, isolation_level=None)
@@ -418,11 +469,13 @@ async def test_a_limit_told_while_the_outbox_is_read_holds_what_was_found_there(
         told = asyncio.Event()
         limited = Reply(429, headers={"Retry-After": "3600"}, delay_until=told)
         bench.receiver.reply("/hook", limited, Reply(status=204))
-        for number in (1, 2, 3):
-            await bench.finish(number, "archive")
         await bench.deliverer.apply(
             {"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=3)}
         )
+        await bench.finish(1, "archive")
+        await bench.receiver.until_count("/hook", 1)
+        for number in (2, 3):
+            await bench.finish(number, "archive")
         await slow.asked.wait()
         told.set()
         await bench.rows(lambda rows: rows[0].attempt_count == 1)
@@ -465,10 +518,30 @@ async def test_stopping_waits_for_the_last_attempt_of_a_removed_target_too(bench
 class Poisoned(Webhook):
     """A webhook that cannot render one of the events, as a bug of ours might have it."""
 
-    def render(self, events: Sequence[Event], *, now: datetime) -> Request:
+    def render(self, events: Sequence[Event], *, now: datetime, is_plain: bool = False) -> Request:
         if events[0].name == "Track 1":
             raise RuntimeError("a bug")
-        return super().render(events, now=now)
+        return super().render(events, now=now, is_plain=is_plain)
+
+
+class Baffled(Webhook):
+    """A webhook that cannot judge an answer, as a bug of ours might have it."""
+
+    def classify(self, answer: Answer, *, now: datetime) -> Outcome:
+        if answer.body == "riddle":
+            raise RuntimeError("a bug")
+        return super().classify(answer, now=now)
+
+
+async def test_an_attempt_that_crashes_is_tried_again_after_a_back_off(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(body="riddle"), Reply(body="riddle"), Reply(status=204))
+    plain = target("webhook", f"{bench.receiver.url}/hook")
+    await bench.deliverer.apply({"archive": Baffled.model_construct(**dict(plain))})
+    await bench.finish(1, "archive")
+    await bench.rows(all_are("delivered"))
+    first, second, third = (request.at for request in bench.receiver.to("/hook"))
+    assert second - first >= 0.05
+    assert third - second >= 0.1
 
 
 async def test_an_event_that_cannot_be_rendered_is_a_dead_letter_and_stops_nothing(bench: Bench) -> None:
@@ -488,3 +561,124 @@ async def test_a_stored_pause_of_a_stranger_concerns_nobody(bench: Bench) -> Non
     await bench.store.save_gate(StoredGate("stranger", GateState.PAUSED, "x", datetime.now(UTC)))
     await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
     assert bench.deliverer.paused() == {}
+
+
+def both(bench: Bench, kind: str = "webhook", path: str = "/same", **keys: Any) -> dict[str, Target]:
+    """Return two targets that post to the same place."""
+    url = f"{bench.receiver.url}{path}"
+    return {"one": target(kind, url, **keys), "two": target(kind, url, **keys)}
+
+
+async def test_targets_with_the_same_url_wait_together(bench: Bench) -> None:
+    limited = Reply(429, headers={"Retry-After": "3600"})
+    bench.receiver.reply("/same", limited, Reply(status=204))
+    await bench.deliverer.apply(both(bench))
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await bench.finish(2, "one", "two")
+    await bench.deliverer.look_again()
+    await bench.deliverer.stop()
+    assert len(bench.receiver.to("/same")) == 1
+    gates = await bench.store.gates()
+    assert [gates[name].state for name in ("one", "two")] == [GateState.WAITING] * 2
+    assert [gates[name].was_told for name in ("one", "two")] == [True] * 2
+
+
+async def test_targets_with_the_same_dead_url_cost_one_attempt_a_step(bench: Bench) -> None:
+    bench.receiver.reply("/same", Reply(500))
+    await bench.deliverer.apply(both(bench, concurrency=1))
+    for number in range(10):
+        await bench.finish(number, "one", "two")
+    await bench.receiver.until_count("/same", 6)
+    starts = [request.at for request in bench.receiver.to("/same")]
+    assert [later - earlier >= 0.05 for earlier, later in pairwise(starts)][2:] == [True] * (len(starts) - 3)
+    bench.receiver.reply("/same", Reply(status=204))
+    await bench.rows(all_are("delivered"))
+
+
+async def test_targets_with_the_same_url_are_paused_and_resumed_together(bench: Bench) -> None:
+    bench.receiver.reply("/same", Reply(404, "gone"))
+    targets = both(bench)
+    bench.reporter.alerts = ("alerts", "one", "two")
+    await bench.deliverer.apply(targets)
+    await bench.finish(1, "one", "two")
+    rows = await bench.rows(lambda rows: len([row for row in rows if row.target == "alerts"]) == 2)
+    assert sorted(bench.deliverer.paused()) == ["one", "two"]
+    assert [row.target for row in rows if row.type == "notifier.alert"] == ["alerts", "alerts"]
+
+    await bench.deliverer.stop()
+    again = Deliverer(bench.common)
+    await again.apply(targets)
+    assert sorted(again.paused()) == ["one", "two"]
+
+    bench.receiver.reply("/same", Reply(status=204))
+    assert await bench.store.reopen("two", now=datetime.now(UTC))
+    await again.look_again()
+    await bench.rows(lambda rows: all(row.state == "delivered" for row in rows if row.target != "alerts"))
+    await again.stop()
+
+
+async def test_a_target_that_moves_away_leaves_the_other_behind_its_closed_gate(bench: Bench) -> None:
+    held = asyncio.Event()
+    bench.receiver.reply("/same", Reply(500), Reply(500, delay_until=held), Reply(status=204))
+    targets = both(bench, concurrency=1)
+    await bench.deliverer.apply({"one": targets["one"]})
+    await bench.finish(1, "one")
+    await bench.receiver.until_count("/same", 2)  # its probe is under way
+    await bench.deliverer.apply({**targets, "one": target("webhook", f"{bench.receiver.url}/other")})
+    await bench.finish(2, "one", "two")
+    held.set()
+    await bench.rows(all_are("delivered"))
+    assert bench.receiver.to("/other") != []
+
+
+async def test_a_target_that_joins_a_paused_one_is_paused_with_it_and_said_to_be(bench: Bench) -> None:
+    bench.receiver.reply("/same", Reply(404))
+    targets = both(bench)
+    await bench.deliverer.apply({"one": targets["one"]})
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: any(row.target == "alerts" for row in rows))
+    await bench.deliverer.apply(targets)
+    await bench.finish(2, "two")
+    rows = await bench.rows(lambda rows: len([row for row in rows if row.target == "alerts"]) == 2)
+    assert {row.name for row in rows if row.target == "alerts"} == {"target_paused"}
+    assert len(bench.receiver.to("/same")) == 1
+    assert (await bench.store.gates())["two"].state is GateState.PAUSED
+
+
+async def test_what_fails_too_long_is_given_up_for_all_who_post_to_the_same_place(bench: Bench) -> None:
+    bench.receiver.reply("/same", Reply(500, "down"))
+    await bench.finish(1, "one", "two", at=datetime.now(UTC) - timedelta(hours=73))
+    await bench.finish(2, "one", "two", at=datetime.now(UTC) - timedelta(hours=71))
+    await bench.deliverer.apply(both(bench, concurrency=1))
+    rows = await bench.rows(lambda rows: len([row for row in rows if row.state == "dead"]) == 2)
+    assert {row.target for row in rows if row.state == "dead"} == {"one", "two"}
+    assert {row.audio_id for row in rows if row.state == "dead"} == {audio_id(1)}
+
+
+async def test_threads_of_one_discord_webhook_share_its_limit_but_not_its_pause(bench: Bench) -> None:
+    used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "3600"}
+    bench.receiver.reply("/discord", Reply(body='{"id": "1"}', headers=used_up))
+    url = f"{bench.receiver.url}/discord?thread_id="
+    await bench.deliverer.apply({"one": target("discord", f"{url}1"), "two": target("discord", f"{url}2")})
+    await bench.finish(1, "one")
+    await bench.rows(all_are("delivered"))
+    await bench.finish(2, "two")
+    await bench.deliverer.look_again()
+    assert len(bench.receiver.to("/discord")) == 1
+    assert (await bench.store.gates())["two"].state is GateState.WAITING
+
+    paths = {request.raw_path for request in bench.receiver.to("/discord")}
+    assert paths == {"/discord?thread_id=1&wait=true"}
+
+
+async def test_a_limit_used_up_by_a_refused_message_is_waited_out_as_well(bench: Bench) -> None:
+    used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "3600"}
+    bench.receiver.reply("/discord", Reply(400, '{"code": 50006}', headers=used_up))
+    await bench.deliverer.apply({"studio": target("discord", f"{bench.receiver.url}/discord")})
+    await bench.finish(1, "studio")
+    await bench.rows(lambda rows: rows[0].state == "dead")
+    await bench.finish(2, "studio")
+    await bench.deliverer.look_again()
+    await bench.deliverer.stop()
+    assert len(bench.receiver.to("/discord")) == 1

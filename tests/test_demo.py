@@ -1,14 +1,21 @@
 import asyncio
 import contextlib
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from notifier.event import Event, EventType
+from notifier.simulation import Receivers, World
+from tests.support.hostile import NOW
 from tests.support.process import command, environment
 from tests.support.servers import PATIENCE
+from tests.support.tracks import completed, failed
+from tests.targets.given import make, news
 
 NAMES = ("Intro theme", "Rooftop chase", "Boss fight", "Yesterday's ballad", "Lost tape", "Endless drone")
 
@@ -16,7 +23,12 @@ NAMES = ("Intro theme", "Rooftop chase", "Boss fight", "Yesterday's ballad", "Lo
 async def test_the_demo_shows_every_message_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
     code, out, err = await command("demo", "--speed", "25", extra={"TMPDIR": str(tmp_path)})
     assert (code, err) == (0, ""), out
-    assert "19 messages received, 0 lost, 0 repeated" in out
+    assert re.search(
+        r"^19 messages received, 0 lost, 0 repeated; \d+ requests to the API, "
+        r"one outage and one rate limit on the way\.$",
+        out,
+        re.MULTILINE,
+    )
     for expected in (
         "✅ Intro theme is ready",
         "❌ Boss fight failed",
@@ -56,3 +68,123 @@ async def test_a_demo_that_is_ended_early_leaves_no_daemon_and_no_files(
         assert await process.wait() == 1
     assert list(tmp_path.iterdir()) == []
     assert [one for one in command_lines() if str(tmp_path) in one] == []
+
+
+READY = news(
+    fields=completed(prompt="Double bass & sirens <@here> *now*\n\n1. again"),
+    name="Rooftop chase",
+    audio_id="user:1-pixverse:a_b@example.com-music:1",
+)
+FAILED = news(
+    EventType.FAILED,
+    failed(fail_reason="Out of patience <!channel> &amp; [so](it) goes"),
+    name="Boss fight",
+    audio_id="user:1-pixverse:a_b@example.com-music:2",
+)
+RECEIVED = [("track.completed", "Rooftop chase"), ("track.failed", "Boss fight")]
+
+SLACK_CARDS = [
+    [
+        "✅ Rooftop chase is ready",
+        "Listen (https://media.pixverse.ai/pixverse/audio/music/1.mp3)"
+        "  Length 3:22  ·  Model music-2.6  ·  Credits 40  ·  Took 3:22",
+        "“Double bass & sirens <@here> *now*",
+        "",
+        "1. again”",
+        "`user:1-pixverse:a_b@example.com-music:1`  2026-06-23 12:38 UTC",
+    ],
+    [
+        "❌ Boss fight failed",
+        "Code music_generation_failed  ·  Model music-2.6  ·  Credits 40",
+        "Out of patience <!channel> &amp; [so](it) goes",
+        "“warm pads”",
+        "Submitting the same request again often works."
+        "  `user:1-pixverse:a_b@example.com-music:2`  2026-06-23 12:38 UTC",
+    ],
+]
+DISCORD_CARDS = [
+    [
+        "✅ Rooftop chase is ready (https://media.pixverse.ai/pixverse/audio/music/1.mp3)",
+        "> Double bass & sirens <@here> *now*",
+        "> ",
+        "> 1. again",
+        "`user:1-pixverse:a_b@example.com-music:1`",
+        "Length 3:22  ·  Model music-2.6  ·  Credits 40  ·  Took 3:22",
+        "2026-06-23 12:38 UTC",
+    ],
+    [
+        "❌ Boss fight failed",
+        "Out of patience <!channel> &amp; [so](it) goes",
+        "> warm pads",
+        "Submitting the same request again often works.",
+        "`user:1-pixverse:a_b@example.com-music:2`",
+        "Code music_generation_failed  ·  Model music-2.6  ·  Credits 40",
+        "2026-06-23 12:38 UTC",
+    ],
+]
+PLAIN = [
+    [
+        "✅ Rooftop chase is ready (3:22, music-2.6)",
+        "user:1-pixverse:a_b@example.com-music:1",
+        "https://media.pixverse.ai/pixverse/audio/music/1.mp3",
+    ],
+    [
+        "❌ Boss fight failed (music-2.6): Out of patience <!channel> &amp; [so](it) goes",
+        "Submitting the same request again often works.",
+        "user:1-pixverse:a_b@example.com-music:2",
+    ],
+]
+
+
+def in_backticks(parts: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [[f"`{line}`" if line.startswith("user:") else line for line in part] for part in parts]
+
+
+SUMMED_UP = [
+    "✅ Rooftop chase is ready (3:22){gap}Listen (https://media.pixverse.ai/pixverse/audio/music/1.mp3)",
+    "❌ Boss fight failed: Out of patience <!channel> &amp; [so](it) goes{gap}"
+    "`user:1-pixverse:a_b@example.com-music:2`",
+]
+
+
+async def shown(kind: str, events: Sequence[Event], *, is_plain: bool) -> tuple[list[list[str]], World]:
+    """Post a message of a target, again when the rate is limited; return the parts that the demo shows."""
+    said: list[tuple[str, str]] = []
+    world = World(1, lambda who, what: said.append((who, what)))
+    url = {
+        "slack": "https://hooks.slack.com/services/T/B/x",
+        "discord": "https://discord.com/api/webhooks/1/x",
+    }
+    request = make(kind, url=url[kind]).render(events, now=NOW, is_plain=is_plain)
+    assert request.event_count == len(events)
+    async with TestClient(TestServer(Receivers(world).app())) as client:
+        while (await client.post(f"/{kind}", data=request.body)).status == 429:
+            assert said.pop()[1] == "answers 429: retry after 0.6 s"
+    assert {who for who, _ in said} == {{"slack": "Slack  band-room", "discord": "Discord  studio"}[kind]}
+    return [what.split("\n") for _, what in said], world
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_plain", "parts"),
+    [
+        ("slack", False, SLACK_CARDS),
+        ("slack", True, PLAIN),
+        ("discord", False, DISCORD_CARDS),
+        ("discord", True, in_backticks(PLAIN)),
+    ],
+)
+async def test_the_demo_shows_a_message_as_its_reader_would_see_it(
+    kind: str, is_plain: bool, parts: list[list[str]]
+) -> None:
+    said, world = await shown(kind, [READY, FAILED], is_plain=is_plain)
+    assert said == parts
+    assert [message[1:] for message in world.received] == RECEIVED
+
+
+@pytest.mark.parametrize(("kind", "gap"), [("slack", "  "), ("discord", " ")])
+async def test_the_demo_shows_and_counts_every_event_of_a_message_that_sums_up(kind: str, gap: str) -> None:
+    (lines,), world = await shown(kind, [READY, FAILED] * 24, is_plain=False)
+    lines.remove("2026-06-23 12:38 UTC")
+    expected = [line.format(gap=gap) for line in SUMMED_UP]
+    assert lines == ["⚠️ 48 updates: 24 ready, 24 failed", *expected * 24]
+    assert [message[1:] for message in world.received] == RECEIVED * 24

@@ -39,7 +39,7 @@ async def finish(store: Store, number: int, *targets: str) -> None:
 
 def settled(delivery: int, target: str, state: DeliveryState) -> Settlement:
     gate = StoredGate(target, GateState.OPEN, None, NOON)
-    return Settlement(target, (delivery,), NOON, 200, "", "x", state, gate)
+    return Settlement(target, (delivery,), NOON, 200, "", "x", state, (gate,))
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ async def test_a_pause_that_a_crash_kept_from_being_told_is_told_at_the_start(
         text = """useapi: {token: abc, base_url: "http://127.0.0.1:9"}
 targets:
   archive: {type: webhook, url: "http://127.0.0.1:9/"}
-  broken: {type: slack, url: "http://127.0.0.1:9/"}
+  broken: {type: slack, url: "http://127.0.0.1:9/slack"}
 alerts: [archive, broken]
 watch: []
 """

@@ -103,8 +103,8 @@ class Store:
         """Return the oldest pending deliveries of a target that are not under way, in the order of events."""
         return await self._run(lambda connection: outbox.due(connection, target, limit, under_way))
 
-    async def settle(self, settlement: Settlement) -> list[int]:
-        """Write down an attempt and what follows from it; return the deliveries that are dead letters now."""
+    async def settle(self, settlement: Settlement) -> dict[str, list[int]]:
+        """Write down an attempt and what follows from it; return what is dead letters now, of each target."""
         return await self._run(partial(outbox.settle, settlement=settlement))
 
     async def expire(self, target: str, *, counted_before: datetime, at: datetime, why: str) -> list[int]:
@@ -113,9 +113,14 @@ class Store:
             lambda connection: outbox.expire(connection, target, counted_before, at=at, why=why)
         )
 
-    async def save_gate(self, gate: StoredGate) -> None:
-        """Remember how a gate stands."""
-        await self._run(partial(outbox.save_gate, gate=gate))
+    async def save_gate(self, *rows: StoredGate) -> None:
+        """Remember how a gate stands, in the row of each who is behind it."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for row in rows:
+                outbox.save_gate(connection, row)
+
+        await self._run(work)
 
     async def reopen(self, target: str, *, now: datetime, fingerprint: str | None = None) -> bool:
         """Un-pause a target; the time it was paused does not count. False when it was not paused."""

@@ -114,8 +114,8 @@ def due(
     return waiting[:limit]
 
 
-def settle(connection: sqlite3.Connection, settlement: Settlement) -> list[int]:
-    """Write down an attempt and what follows from it; return the deliveries that are dead letters now."""
+def settle(connection: sqlite3.Connection, settlement: Settlement) -> dict[str, list[int]]:
+    """Write down an attempt and what follows from it; return what is dead letters now, of each target."""
     at, is_settled = to_rfc3339(settlement.at), settlement.state is not DeliveryState.PENDING
     is_delivered = settlement.state is DeliveryState.DELIVERED
     for delivery in settlement.deliveries:
@@ -135,19 +135,27 @@ def settle(connection: sqlite3.Connection, settlement: Settlement) -> list[int]:
                 "INSERT INTO attempt (delivery_id, at, status, answer, outcome) VALUES (?, ?, ?, ?, ?)",
                 (delivery, at, settlement.status, settlement.answer, settlement.outcome),
             )
-    save_gate(connection, settlement.gate)
-    dead = list(settlement.deliveries) if settlement.state is DeliveryState.DEAD else []
+    for gate in settlement.gates:
+        save_gate(connection, gate)
+    dead = {}
+    if settlement.state is DeliveryState.DEAD:
+        dead[settlement.target] = list(settlement.deliveries)
     if settlement.expires is not None:
-        spared = settlement.under_way - set(settlement.deliveries)
-        dead += expire(
-            connection,
-            settlement.target,
-            settlement.expires,
-            at=settlement.at,
-            why=settlement.answer,
-            spared=spared,
-        )
+        dead |= _expire_behind(connection, settlement, settlement.expires)
     return dead
+
+
+def _expire_behind(
+    connection: sqlite3.Connection, settlement: Settlement, before: datetime
+) -> dict[str, list[int]]:
+    spared = settlement.under_way - set(settlement.deliveries)
+    given_up = {
+        gate.name: expire(
+            connection, gate.name, before, at=settlement.at, why=settlement.answer, spared=spared
+        )
+        for gate in settlement.gates
+    }
+    return {target: deliveries for target, deliveries in given_up.items() if deliveries}
 
 
 def expire(
@@ -197,7 +205,27 @@ def save_gate(connection: sqlite3.Connection, gate: StoredGate) -> None:
 
 
 def reopen(connection: sqlite3.Connection, target: str, now: datetime, fingerprint: str | None) -> bool:
-    """Un-pause a target; the time it was paused does not count. False when it was not paused."""
+    """Un-pause a target; the time it was paused does not count. False when it was not paused.
+
+    Without another fingerprint the remote end is the one of before, and so all its targets are un-paused.
+    """
+    if fingerprint is not None:
+        return _reopen(connection, target, now, fingerprint)
+    reopened = [_reopen(connection, name, now, None) for name in _sharing(connection, target)]
+    return any(reopened)
+
+
+def _sharing(connection: sqlite3.Connection, target: str) -> list[str]:
+    """Return the targets with the same remote end, the given one first."""
+    rows = connection.execute(
+        "SELECT other.name FROM gate JOIN gate AS other ON other.fingerprint = gate.fingerprint"
+        " WHERE gate.name = ? AND other.name <> gate.name",
+        (target,),
+    )
+    return [target, *(row[0] for row in rows)]
+
+
+def _reopen(connection: sqlite3.Connection, target: str, now: datetime, fingerprint: str | None) -> bool:
     row = connection.execute("SELECT state, since FROM gate WHERE name = ?", (target,)).fetchone()
     was_paused = row is not None and row[0] == GateState.PAUSED
     if was_paused:
@@ -232,10 +260,10 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
         if row is None:
             continue
         replayed.append(delivery)
-        connection.execute(
+        connection.executemany(
             "UPDATE gate SET state = 'open', until = NULL, failures = 0, since = ?"
             " WHERE name = ? AND state = 'waiting' AND was_told = 0",
-            (to_rfc3339(now), row[0]),
+            [(to_rfc3339(now), name) for name in _sharing(connection, row[0])],
         )
     return replayed
 

@@ -47,8 +47,9 @@ class StoredGate:
 class Settlement:
     """What an attempt came to, for all deliveries that its request carried.
 
-    When the failure was the target's, deliveries whose time counts from before `expires` are given up, but
-    for those that are under way beside this one.
+    `gates` are the rows of all targets behind the remote end's gate. When the failure was the remote end's,
+    their deliveries whose time counts from before `expires` are given up, but for those that are under way
+    beside this one.
     """
 
     target: str
@@ -58,7 +59,7 @@ class Settlement:
     answer: str
     outcome: str
     state: DeliveryState
-    gate: StoredGate
+    gates: tuple[StoredGate, ...] = ()
     expires: datetime | None = None
     under_way: frozenset[int] = frozenset()
 

@@ -5,10 +5,11 @@ into an `Outcome`. What follows from an outcome is decided elsewhere, once for a
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import ClassVar, TypeVar
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -19,8 +20,6 @@ from notifier.event import Event
 from notifier.gate import Pace
 from notifier.secret import Secret
 from notifier.settings import SecretUrl, Settings, Unresolved, mistake
-
-Part = TypeVar("Part")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,19 @@ class Request:
 
     def __repr__(self) -> str:
         return f"Request({self.method}, {len(self.body)} bytes, {self.event_count} events)"
+
+
+class Meaning(Enum):
+    """What a service's own word for an error says, where its HTTP status alone would mislead."""
+
+    THIS_MESSAGE = auto()
+    """The message is refused, now and later; others may pass."""
+    ITS_LAYOUT = auto()
+    """The message is refused for how it is laid out; plain text may pass."""
+    THE_TARGET = auto()
+    """Every message is refused until a person acts."""
+    FOR_NOW = auto()
+    """The same message may pass later."""
 
 
 class Target(Settings, ABC):
@@ -59,18 +71,71 @@ class Target(Settings, ABC):
         """How many requests may be under way at once; 1 keeps the order of events."""
         return 1
 
+    @property
+    def remote_end(self) -> str:
+        """What tells the remote end from others; targets of the same one share its gate. A secret."""
+        return self.url.reveal()
+
+    @property
+    def limiter(self) -> str:
+        """What the service counts our requests by; targets of the same one wait together. A secret."""
+        return self.remote_end
+
+    def shares_limit_with(self, other: "Target") -> bool:
+        """Say whether the service counts together what goes to two remote ends."""
+        return self.limiter == other.limiter and self.remote_end != other.remote_end
+
     @abstractmethod
-    def render(self, events: Sequence[Event], *, now: datetime) -> Request:
-        """Return the request that tells as many of the events, from the first on, as one message takes."""
+    def render(self, events: Sequence[Event], *, now: datetime, is_plain: bool = False) -> Request:
+        """Return the request that tells as many of the events, from the first on, as one message takes.
+
+        In plain text, for a service that has refused the layout of the message, if the type has any.
+        """
 
     @property
     def most_events(self) -> int:
         """How many events one message can take at the most."""
         return 1
 
+    def meaning(self, answer: Answer) -> Meaning | None:
+        """Return what the service's own word for an error says; None leaves it to the status."""
+        del answer
+        return None
+
     def classify(self, answer: Answer, *, now: datetime) -> Outcome:
-        """Say what an answer means for the message and for the target."""
-        return classify_by_status(answer, now=now)
+        """Say what an answer means for the message and for the target.
+
+        The status says it as every service means it, but for those that refuse a message or are the
+        service's own trouble (400, 5xx and the like): there the service's word for the error decides.
+        """
+        reason = answer.describe()
+        match answer.status:
+            case status if 200 <= status < 300:
+                return Delivered(reason)
+            case status if 300 <= status < 400:
+                return Retry(f"{reason}, which is not followed: check the target's url")
+            case 401 | 403 | 404 | 410:
+                return TargetBroken(reason)
+            case 429:
+                return Retry(reason, after=told_wait(answer, now))
+        match self.meaning(answer):
+            case Meaning.THIS_MESSAGE:
+                return Rejected(reason)
+            case Meaning.ITS_LAYOUT:
+                return Rejected(reason, is_layout=True)
+            case Meaning.THE_TARGET:
+                return TargetBroken(reason)
+            case Meaning.FOR_NOW:
+                return Retry(reason, after=retry_after(answer.headers, now))
+            case None if answer.status >= 500 or answer.status in {408, 425}:
+                return Retry(reason, after=retry_after(answer.headers, now))
+            case None:
+                return Rejected(reason)
+
+    def spared_for(self, answer: Answer, *, now: datetime) -> timedelta | None:
+        """Return how long the service asks not to be sent the next request, whatever became of this one."""
+        del answer, now
+        return None
 
     @field_validator("url", mode="after")
     @classmethod
@@ -78,7 +143,7 @@ class Target(Settings, ABC):
         if not isinstance(url, Unresolved):
             host = (urlsplit(url.reveal()).hostname or "").lower()
             for domain, owner in cls.foreign_hosts.items():
-                if host == domain or host.endswith(f".{domain}"):
+                if is_within(host, domain):
                     raise mistake(f"is a {owner.capitalize()} URL: this target's type should be {owner}")
         return url
 
@@ -87,29 +152,6 @@ class Target(Settings, ABC):
         return [self.url.reveal()]
 
 
-def as_many_as_fit(parts: Iterable[Part], fits: Callable[[Sequence[Part]], bool]) -> list[Part]:
-    """Return the first part and those after it that one message still takes, in order."""
-    taken: list[Part] = []
-    for part in parts:
-        if taken and not fits([*taken, part]):
-            break
-        taken.append(part)
-    return taken
-
-
-def classify_by_status(answer: Answer, *, now: datetime) -> Outcome:
-    """Classify by HTTP status alone, as every service means it; types refine this with their own bodies."""
-    reason = answer.describe()
-    match answer.status:
-        case status if 200 <= status < 300:
-            return Delivered(reason)
-        case status if 300 <= status < 400:
-            return Retry(f"{reason}, which is not followed: check the target's url")
-        case 401 | 403 | 404 | 410:
-            return TargetBroken(reason)
-        case 429:
-            return Retry(reason, after=told_wait(answer, now))
-        case status if status >= 500 or status in {408, 425}:
-            return Retry(reason, after=retry_after(answer.headers, now))
-        case _:
-            return Rejected(reason)
+def is_within(host: str, domain: str) -> bool:
+    """Say whether a host belongs to a domain."""
+    return host == domain or host.endswith(f".{domain}")

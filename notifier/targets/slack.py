@@ -6,28 +6,30 @@ https://docs.slack.dev/reference/block-kit/blocks, https://docs.slack.dev/apis/w
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from notifier.answer import Answer
 from notifier.delivery import Delivered, Outcome, Retry
-from notifier.event import Event
 from notifier.gate import Pace
-from notifier.message import Message, compose
-from notifier.targets.base import Request, Target, as_many_as_fit
+from notifier.message import Message, sum_up
+from notifier.secret import Secret
+from notifier.settings import Unresolved, mistake
+from notifier.targets.base import Meaning, is_within
+from notifier.targets.chat import Chat, Payload, as_many_as_fit
 from notifier.targets.mention import Mentions
 from notifier.text import shorten
-from notifier.track import compact_json
 
 Block = dict[str, Any]
 
-_MOST_EVENTS = 10
 _MOST_BLOCKS = 50
 _MOST_CHARACTERS = 10_000
 """All texts of a message together; Slack documents no limit and refuses from about 12,000 on."""
+_LONGEST_TEXT = 4000
 _LONGEST_HEADER = 150
 _LONGEST_MARKUP = 3000
 _LONGEST_DETAIL = 2000
@@ -35,12 +37,41 @@ _LONGEST_PROMPT = 600
 _LONGEST_SMALL = 600
 _LONGEST_LINE = 300
 _LONGEST_ENTITY = len("&amp;")
+_LONGEST_PLAIN_LINK = 1500
 _ALL_LINES = 2800
 
+_HOSTS = ("slack.com", "slack-gov.com")
+_OTHER_PATHS = ("/triggers/", "/workflows/", "/actions/", "/commands/")
+"""What Slack's hosts serve beside incoming webhooks; a trigger says ``ok`` to a message and loses it."""
 _GROUP_PINGS = {"here": "<!here>", "everyone": "<!channel>"}
+_NEVER, _LAYOUT, _TARGET = Meaning.THIS_MESSAGE, Meaning.ITS_LAYOUT, Meaning.THE_TARGET
+_ERRORS: Mapping[str, Meaning] = {
+    "invalid_payload": _NEVER,
+    "no_text": _NEVER,
+    "missing_text_or_fallback_or_attachments": _NEVER,
+    "invalid_blocks": _LAYOUT,
+    "invalid_blocks_format": _LAYOUT,
+    "invalid_attachments": _LAYOUT,
+    "too_many_attachments": _LAYOUT,
+    "msg_blocks_too_long": _LAYOUT,
+    "msg_too_long": _LAYOUT,
+    "user_not_found": _TARGET,
+    "channel_not_found": _TARGET,
+    "channel_is_archived": _TARGET,
+    "action_prohibited": _TARGET,
+    "posting_to_general_channel_denied": _TARGET,
+    "invalid_token": _TARGET,
+    "no_service": _TARGET,
+    "no_service_id": _TARGET,
+    "no_active_hooks": _TARGET,
+    "no_team": _TARGET,
+    "team_disabled": _TARGET,
+    "rollup_error": Meaning.FOR_NOW,
+}
+"""https://docs.slack.dev/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks, and what is seen."""
 
 
-class Slack(Target):
+class Slack(Chat):
     """A Slack channel behind an incoming webhook."""
 
     type: Literal["slack"] = Field(description="A Slack incoming webhook.")
@@ -52,26 +83,64 @@ class Slack(Target):
     pace: ClassVar[Pace] = Pace(1, timedelta(seconds=1))
     foreign_hosts: ClassVar[Mapping[str, str]] = {"discord.com": "discord", "discordapp.com": "discord"}
 
-    @property
-    def most_events(self) -> int:
-        """How many events one message can take at the most."""
-        return _MOST_EVENTS
+    @field_validator("url", mode="after")
+    @classmethod
+    def _takes_messages(cls, url: Secret) -> Secret:
+        if not isinstance(url, Unresolved):
+            parts = urlsplit(url.reveal())
+            is_slacks = any(is_within((parts.hostname or "").lower(), host) for host in _HOSTS)
+            if is_slacks and parts.path.lower().startswith(_OTHER_PATHS):
+                raise mistake(
+                    "is no incoming webhook: expected https://hooks.slack.com/services/…; "
+                    "for a workflow use type webhook with a body"
+                )
+        return url
 
-    def render(self, events: Sequence[Event], *, now: datetime) -> Request:
-        """Return one message of as many events as its blocks take, ten at the most."""
-        pings = " ".join(_ping(mention) for mention in self.mention)
-        opening = [_section(pings)] if pings else []
-        messages = [compose(event) for event in events[:_MOST_EVENTS]]
-        parts = as_many_as_fit(map(_blocks, messages), lambda parts: _fits([opening, *parts]))
+    def cards(self, messages: Sequence[Message]) -> tuple[Payload, int]:
+        """Tell each message in a header and up to four blocks."""
+        opening = self._opening()
+        parts = as_many_as_fit(map(_card, messages), lambda parts: _fits([opening, *parts]))
         told = messages[: len(parts)]
-        payload = {
-            "text": _fallback(told, pings),
-            "blocks": list(chain(opening, *parts)),
+        room = min(_LONGEST_LINE, _ALL_LINES // len(told))
+        lines = [_escaped(shorten(message.summary, _LONGEST_LINE), room) for message in told]
+        return self._payload(lines, [opening, *parts]), len(told)
+
+    def summed_up(self, messages: Sequence[Message]) -> tuple[Payload, int]:
+        """Tell each message in a line, its link beside it."""
+        lines = as_many_as_fit(map(_line, messages), lambda lines: _fits([self._opening(), _ROOM, lines]))
+        told = messages[: len(lines)]
+        overview = sum_up(told)
+        heading = [_header(overview.title), _context([_span(told)])]
+        notification = _escaped(overview.title, _LONGEST_LINE)
+        return self._payload([notification], [self._opening(), heading, lines]), len(told)
+
+    def plain(self, messages: Sequence[Message]) -> tuple[Payload, int]:
+        """Tell messages in ``text`` alone."""
+        room = _LONGEST_TEXT - len(self._pings())
+        told = as_many_as_fit(map(_paragraph, messages), lambda parts: len("\n\n".join(parts)) < room)
+        payload = self._payload(["\n\n".join(told)], [])
+        del payload["blocks"]
+        return payload, len(told)
+
+    def _payload(self, lines: Sequence[str], blocks: Sequence[Sequence[Block]]) -> Payload:
+        pings = self._pings()
+        return {
+            "text": "\n".join([*([pings] if pings else []), *lines]),
+            "blocks": list(chain(*blocks)),
             "unfurl_links": False,
             "unfurl_media": False,
         }
-        headers = {"Content-Type": "application/json; charset=utf-8"}
-        return Request("POST", self.url, headers, compact_json(payload).encode(), len(told))
+
+    def _opening(self) -> list[Block]:
+        pings = self._pings()
+        return [_section(pings)] if pings else []
+
+    def _pings(self) -> str:
+        return " ".join(_ping(mention) for mention in self.mention)
+
+    def meaning(self, answer: Answer) -> Meaning | None:
+        """Look Slack's one-word answer up."""
+        return _ERRORS.get(answer.body.strip())
 
     def classify(self, answer: Answer, *, now: datetime) -> Outcome:
         """Take only ``ok`` for a success: Slack says 200 to some failures as well."""
@@ -93,12 +162,6 @@ def _ping(mention: str) -> str:
     return f"<!subteam^{identifier}>" if kind == "role" else _GROUP_PINGS[kind]
 
 
-def _fallback(messages: Sequence[Message], pings: str) -> str:
-    room = min(_LONGEST_LINE, _ALL_LINES // len(messages))
-    lines = [escaped(shorten(message.summary, _LONGEST_LINE), room) for message in messages]
-    return "\n".join([*([pings] if pings else []), *lines])
-
-
 def _fits(parts: Sequence[Sequence[Block]]) -> bool:
     blocks = list(chain(*parts))
     return len(blocks) <= _MOST_BLOCKS and sum(map(_length, blocks)) <= _MOST_CHARACTERS
@@ -109,17 +172,39 @@ def _length(block: Block) -> int:
     return sum(len(text["text"]) for text in texts)
 
 
-def _blocks(message: Message) -> list[Block]:
-    blocks = [_header(f"{message.emoji} {message.headline}")]
+def _card(message: Message) -> list[Block]:
+    blocks = [_header(message.title)]
     if elements := [*_link(message.url), *_texts(_facts(message))]:
         blocks.append(_context(elements))
     if message.detail:
         blocks.append(_plain(shorten(message.detail, _LONGEST_DETAIL)))
     if message.prompt:
         blocks.append(_plain(f"“{shorten(message.prompt, _LONGEST_PROMPT)}”"))
-    if elements := _texts(message.note, message.audio_id):
-        blocks.append(_context(elements))
+    blocks.append(_context([*_texts(message.note), *_code(message.audio_id), _mrkdwn(_date(message.at))]))
     return blocks
+
+
+def _line(message: Message) -> Block:
+    return _context([*_texts(message.line), *(_link(message.url) or _code(message.audio_id))])
+
+
+def _paragraph(message: Message) -> str:
+    lines = [_escaped(_bare(line), _LONGEST_SMALL) for line in message.plain]
+    link = f"<{_escape(_safe(message.url))}>" if message.url else ""
+    return "\n".join([*lines, *([link] if 0 < len(link) <= _LONGEST_PLAIN_LINK else [])])
+
+
+def _span(messages: Sequence[Message]) -> Block:
+    """Write from when to when things happened."""
+    first, last = (_date(pick(message.at for message in messages)) for pick in (min, max))
+    return _mrkdwn(first if first == last else f"{first} – {last}")
+
+
+def _date(moment: datetime) -> str:
+    """Write a moment that Slack shows in the reader's own zone, to the minute."""
+    moment = moment.astimezone(UTC).replace(second=0, microsecond=0)
+    shown = f"{moment:%Y-%m-%d %H:%M} UTC"
+    return f"<!date^{int(moment.timestamp())}^{{date_short_pretty}} {{time}}|{shown}>"
 
 
 def _facts(message: Message) -> str:
@@ -134,9 +219,24 @@ def _link(url: str | None) -> list[Block]:
     """Write the link, whose label is ours and whose URL cannot end it early."""
     if url is None:
         return []
-    safe = re.sub(r"[|<>\"\s]", lambda found: f"%{ord(found[0]):02X}", url)
-    markup = f"*<{escape(safe)}|Listen>*"
+    markup = f"*<{_escape(_safe(url))}|Listen>*"
     return [_mrkdwn(markup)] if len(markup) <= _LONGEST_MARKUP else []
+
+
+def _safe(url: str) -> str:
+    return re.sub(r"[|<>\"\s]", lambda found: f"%{ord(found[0]):02X}", url)
+
+
+def _code(text: str | None) -> list[Block]:
+    """Write something to copy as it stands."""
+    if not text:
+        return []
+    return [_mrkdwn(f"`{_escaped(shorten(_bare(text), _LONGEST_LINE), _LONGEST_SMALL)}`")]
+
+
+def _bare(text: str) -> str:
+    """Leave out what opens or ends code, which could swallow all that follows."""
+    return text.replace("`", "'")
 
 
 def _context(elements: list[Block]) -> Block:
@@ -164,13 +264,17 @@ def _mrkdwn(markup: str) -> Block:
     return {"type": "mrkdwn", "text": markup, "verbatim": True}
 
 
-def escaped(text: str, limit: int) -> str:
+def _escaped(text: str, limit: int) -> str:
     """Escape as much of the text as fits into `limit`, which never cuts an entity in two."""
-    while (excess := len(escape(text)) - limit) > 0:
+    while (excess := len(_escape(text)) - limit) > 0:
         text = shorten(text, len(text) - max(1, excess // _LONGEST_ENTITY))
-    return escape(text)
+    return _escape(text)
 
 
-def escape(text: str) -> str:
+def _escape(text: str) -> str:
     """Escape the three characters that Slack gives a meaning; more would show up literally."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+_ROOM = [_header("x" * _LONGEST_HEADER), _context([_mrkdwn("x" * _LONGEST_LINE)])]
+"""What the heading of a message that sums up takes at the most."""

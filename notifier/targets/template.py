@@ -1,5 +1,7 @@
 """The `body` setting of webhook targets: a sandboxed Jinja2 template that renders JSON.
 
+A template sees the `event` as it is and, as `message`, what the chat types say of it in words.
+
 Source: https://jinja.palletsprojects.com/en/stable/sandbox/
 """
 
@@ -8,9 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import ChainableUndefined, TemplateError, Undefined
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from notifier.clock import to_rfc3339
 from notifier.event import Event, public_data
+from notifier.message import Message, compose
 from notifier.text import one_line, shorten
 from notifier.track import compact_json
 
@@ -57,7 +62,9 @@ class BodyTemplate:
     def __init__(self, source: str) -> None:
         self.source = source
         try:
-            self._template = _ENVIRONMENT.from_string(source)
+            parsed = _ENVIRONMENT.parse(source)
+            self._mentions_message = "message" in find_undeclared_variables(parsed)
+            self._template = _ENVIRONMENT.from_string(parsed)
         except (
             Exception
         ) as error:  # NB: Jinja lets Python's own errors through, such as too many nested loops
@@ -72,7 +79,7 @@ class BodyTemplate:
     def render(self, event: Event) -> str:
         """Render the body for an event. Raises BodyError when the result is no JSON."""
         try:
-            body = self._template.render(event=_view(event))
+            body = self._template.render(self._variables(event))
         except Exception as error:
             raise BodyError(f"fails on a {event.type} event: {_sentence(error)}") from None
         if len(body) > _LARGEST_BODY:
@@ -82,6 +89,10 @@ class BodyTemplate:
         except (ValueError, RecursionError) as error:
             raise BodyError(f"renders no JSON for a {event.type} event: {_sentence(error)}") from None
         return body.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def _variables(self, event: Event) -> Mapping[str, Any]:
+        words = {"message": _in_words(compose(event))} if self._mentions_message else {}
+        return {"event": _view(event), **words}
 
 
 def _view(event: Event) -> Mapping[str, Any]:
@@ -95,6 +106,23 @@ def _view(event: Event) -> Mapping[str, Any]:
         "type": event.type.value,
         "timestamp": data["detected_at"],
         "data": data,
+    }
+
+
+def _in_words(message: Message) -> Mapping[str, Any]:
+    """Return a message as templates know it: cleaned as for the chat types, escaped for no markup."""
+    return {
+        "tone": message.tone.value,
+        "emoji": message.emoji,
+        "headline": message.headline,
+        "summary": message.summary,
+        "url": message.url,
+        "facts": [{"label": label, "value": value} for label, value in message.facts],
+        "prompt": message.prompt,
+        "detail": message.detail,
+        "note": message.note,
+        "audio_id": message.audio_id,
+        "at": to_rfc3339(message.at),
     }
 
 

@@ -8,13 +8,16 @@ import binascii
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 from notifier import USER_AGENT
+from notifier.answer import Answer, seconds, told_wait
+from notifier.delivery import Outcome, Retry
 from notifier.document import Scalar, Sequence_
 from notifier.event import Event, public_json
 from notifier.sample import sample_event
@@ -112,7 +115,7 @@ class Webhook(Target):
     )
     body: Body | None = Field(
         default=None,
-        description="A Jinja2 template that renders JSON from `event`; default: the standard JSON.",
+        description="A Jinja2 template of JSON from `event` and `message`; default: the standard JSON.",
     )
     concurrency: Count = Field(default=4, description="How many requests may be under way at once.")
 
@@ -121,8 +124,8 @@ class Webhook(Target):
         """How many requests may be under way at once."""
         return self.concurrency
 
-    def render(self, events: Sequence[Event], *, now: datetime) -> Request:
-        """Return the request for the first event: generic webhooks are never merged."""
+    def render(self, events: Sequence[Event], *, now: datetime, is_plain: bool = False) -> Request:
+        """Return the request for the first event: webhooks are never merged and have no plainer form."""
         event = events[0]
         text, warning = self._render_body(event)
         body = text.encode()
@@ -145,9 +148,27 @@ class Webhook(Target):
         except BodyError as error:
             return public_json(event), f"the template {error}"
 
+    def classify(self, answer: Answer, *, now: datetime) -> Outcome:
+        """Read the waits that common services write into the body of a 429, besides its header."""
+        outcome = super().classify(answer, now=now)
+        if isinstance(outcome, Retry) and answer.status == 429:
+            return replace(outcome, after=told_wait(answer, now, *_told_waits(answer.json_object())))
+        return outcome
+
     def secrets(self) -> Sequence[str]:
         """Return what must never be shown of this target."""
         return [*super().secrets(), *(secret.reveal() for secret in self.secret)]
+
+
+def _told_waits(fields: Mapping[str, Any]) -> Iterator[timedelta | None]:
+    """Yield ``retry_after`` in seconds, as many services have it, and where Telegram has it.
+
+    Source: https://core.telegram.org/bots/api#responseparameters
+    """
+    yield seconds(fields.get("retry_after"))
+    parameters = fields.get("parameters")
+    if isinstance(parameters, dict):
+        yield seconds(parameters.get("retry_after"))
 
 
 def _sign(secrets: Sequence[Secret], headers: Mapping[str, str], body: bytes) -> str:

@@ -41,7 +41,7 @@ def settlement(
 ) -> Settlement:
     gate = gate or StoredGate(target, GateState.OPEN, None, at)
     status = 200 if state is DeliveryState.DELIVERED else 500
-    return Settlement(target, deliveries, at, status, "what came", outcome, state, gate, expires)
+    return Settlement(target, deliveries, at, status, "what came", outcome, state, (gate,), expires)
 
 
 async def test_a_changed_track_and_its_deliveries_are_one_transaction(store: Store) -> None:
@@ -76,11 +76,11 @@ async def test_what_is_due_comes_in_the_order_of_events_and_without_what_is_unde
 async def test_an_attempt_is_written_down_with_its_result(store: Store) -> None:
     await finish(store, 1, "a")
     waiting = StoredGate("a", GateState.WAITING, "HTTP 500", NOON, NOON + MINUTE, failures=1)
-    assert await store.settle(settlement(1, state=DeliveryState.PENDING, outcome="retry", gate=waiting)) == []
+    assert await store.settle(settlement(1, state=DeliveryState.PENDING, outcome="retry", gate=waiting)) == {}
     (row,) = await store.deliveries()
     assert (row.state, row.attempt_count, row.last_status, row.last_error) == ("pending", 1, 500, "what came")
     assert row.next_attempt_at == NOON + MINUTE
-    assert await store.settle(settlement(1, at=NOON + MINUTE)) == []
+    assert await store.settle(settlement(1, at=NOON + MINUTE)) == {}
     (row,) = await store.deliveries()
     assert (row.state, row.attempt_count, row.last_status, row.last_error) == ("delivered", 2, 200, None)
     assert row.next_attempt_at is None
@@ -94,7 +94,7 @@ async def test_an_attempt_is_written_down_with_its_result(store: Store) -> None:
 async def test_a_delivery_that_was_dropped_under_way_stays_dropped(store: Store) -> None:
     await finish(store, 1, "a")
     assert await store.drop([1, 77]) == [1]
-    assert await store.settle(settlement(1)) == []
+    assert await store.settle(settlement(1)) == {}
     assert await store.deliveries() == []
     assert await store.attempts(1) == []
 
@@ -108,7 +108,7 @@ async def test_a_failing_target_gives_up_what_is_too_old_and_nothing_else(store:
     dead = await store.settle(
         settlement(1, state=DeliveryState.PENDING, outcome="retry", at=later, expires=NOON + MINUTE)
     )
-    assert dead == [1]
+    assert dead == {"a": [1]}
     assert [(row.id, row.target, row.state) for row in await store.deliveries()] == [
         (1, "a", "dead"),
         (2, "b", "pending"),
@@ -154,6 +154,36 @@ async def test_resuming_spares_what_was_pending_the_time_of_the_pause(store: Sto
     ]
     assert [delivery.counts_from for delivery in await store.due("b", limit=1)] == [NOON]
     assert (await store.gates())["a"].state is GateState.OPEN
+
+
+async def test_targets_of_one_remote_end_are_resumed_together_and_none_beside_them(store: Store) -> None:
+    for name, mark in (("a", "same"), ("b", "same"), ("c", "another")):
+        await store.save_gate(StoredGate(name, GateState.PAUSED, "HTTP 404", NOON, fingerprint=mark))
+    await finish(store, 1, "a", "b", "c")
+    assert await store.reopen("a", now=NOON + MINUTE) is True
+    gates = await store.gates()
+    assert [gates[name].state for name in "abc"] == [GateState.OPEN, GateState.OPEN, GateState.PAUSED]
+    counted = [delivery.counts_from for name in "abc" for delivery in await store.due(name, limit=1)]
+    assert counted == [NOON + MINUTE, NOON + MINUTE, NOON]
+    assert await store.reopen("b", now=NOON + MINUTE) is False
+
+
+async def test_a_target_with_another_url_leaves_those_it_shared_one_with_as_they_are(store: Store) -> None:
+    for name in ("a", "b"):
+        await store.save_gate(StoredGate(name, GateState.PAUSED, "HTTP 404", NOON, fingerprint="same"))
+    assert await store.reopen("a", now=NOON, fingerprint="another") is True
+    gates = await store.gates()
+    assert [gates[name].state for name in "ab"] == [GateState.OPEN, GateState.PAUSED]
+    assert [gates[name].fingerprint for name in "ab"] == ["another", "same"]
+
+
+async def test_a_replay_ends_the_back_off_of_all_who_share_it(store: Store) -> None:
+    await finish(store, 1, "a")
+    for name in ("a", "b"):
+        waiting = StoredGate(name, GateState.WAITING, "down", NOON, NOON + MINUTE, fingerprint="same")
+        await store.save_gate(waiting)
+    await store.replay([1], now=NOON)
+    assert {gate.state for gate in (await store.gates()).values()} == {GateState.OPEN}
 
 
 async def test_a_fingerprint_stays_when_the_gate_changes(store: Store) -> None:
@@ -282,8 +312,8 @@ async def test_a_failure_gives_nothing_up_that_is_under_way_beside_it(store: Sto
     for number in (1, 2, 3):
         await finish(store, number, "a")
     failure = settlement(1, state=DeliveryState.PENDING, outcome="retry", expires=NOON + MINUTE)
-    assert await store.settle(replace(failure, under_way=frozenset({1, 2}))) == [1, 3]
-    assert await store.settle(settlement(2)) == []
+    assert await store.settle(replace(failure, under_way=frozenset({1, 2}))) == {"a": [1, 3]}
+    assert await store.settle(settlement(2)) == {}
     assert [row.state for row in await store.deliveries()] == ["dead", "delivered", "dead"]
 
 

@@ -1,10 +1,12 @@
 """Targets as the watchlist makes them, events to tell and answers to judge."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import cycle, islice
 from typing import Any
 
+from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from notifier.answer import Answer
@@ -14,8 +16,9 @@ from notifier.event import Alert, Event, EventType, Problem, TrackNews, alert_ev
 from notifier.mistake import Place
 from notifier.targets import TYPES, Request, Target
 from notifier.track import parse
+from tests.support import hostile
 from tests.support.hostile import NOW
-from tests.support.tracks import completed, failed, track
+from tests.support.tracks import audio_id, completed, failed, track
 
 AUDIO_ID = "user:12345-pixverse:me@example.com-music:1"
 PLACE = Place(1, 1)
@@ -85,6 +88,33 @@ EVENTS = {
     "test of a failure": news(EventType.TEST, failed()),
 }
 """One event of every kind."""
+
+
+@st.composite
+def backlogs(draw: st.DrawFn) -> list[Event]:
+    """Events with anything in them, as few or as many as make every form of a message."""
+    some = draw(st.lists(hostile.events, min_size=1, max_size=6))
+    count = draw(st.one_of(st.integers(1, 10), st.integers(11, 60)))
+    return [*islice(cycle(some), count)]
+
+
+def takes(count: int, **fields: Any) -> list[Event]:
+    """Return so many completed tracks that all have a name and a link of their own: ``Take 007``."""
+    return [
+        news(fields=completed(number, **fields), name=f"Take {number:03}", audio_id=audio_id(number))
+        for number in range(count)
+    ]
+
+
+def told_in_full(target: Target, events: Sequence[Event], *, is_plain: bool = False) -> list[Request]:
+    """Render until all events are told."""
+    requests, left = [], [*events]
+    while left:
+        request = target.render(left, now=NOW, is_plain=is_plain)
+        assert 1 <= request.event_count <= min(len(left), target.most_events)
+        requests.append(request)
+        del left[: request.event_count]
+    return requests
 
 
 def payload_of(request: Request) -> Any:

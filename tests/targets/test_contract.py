@@ -1,6 +1,6 @@
 """What holds for every type of target; a new type joins by a line in `SETTINGS`."""
 
-from collections.abc import Sequence
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -12,10 +12,11 @@ from notifier.answer import Answer
 from notifier.delivery import Delivered, Outcome, Rejected, Retry, TargetBroken
 from notifier.event import Event, EventType
 from notifier.targets import TYPES, Target
+from notifier.targets.chat import Chat
 from tests.support import hostile
 from tests.support.hostile import NOW
 from tests.support.tracks import completed
-from tests.targets.given import EVENTS, answer, make, news, payload_of
+from tests.targets.given import EVENTS, answer, backlogs, make, news, payload_of, takes, told_in_full
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "slack": {"url": "https://hooks.slack.com/services/T0/B0/hushhushhush"},
@@ -30,6 +31,7 @@ ACCEPTED: dict[str, Answer] = {
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
 every_type = pytest.mark.parametrize("kind", [*TYPES])
+every_chat = pytest.mark.parametrize("kind", [kind for kind in TYPES if issubclass(TYPES[kind], Chat)])
 
 
 def target(kind: str, **keys: Any) -> Target:
@@ -79,40 +81,45 @@ def test_the_audio_id_stands_in_every_message_of_a_track(kind: str) -> None:
             assert event.audio_id in target(kind).render([event], now=NOW).body.decode()
 
 
-def told_in_full(one: Target, events: Sequence[Event]) -> list[str]:
-    """Render until all events are told and return the bodies."""
-    bodies, left = [], [*events]
-    while left:
-        request = one.render(left, now=NOW)
-        assert 1 <= request.event_count <= min(len(left), one.most_events)
-        bodies.append(request.body.decode())
-        del left[: request.event_count]
-    return bodies
-
-
 @every_type
+@pytest.mark.parametrize("is_plain", [False, True], ids=["laid out", "plain"])
 @pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 35])
-def test_many_events_are_told_in_order_and_none_twice(kind: str, count: int) -> None:
-    names = [f"Take {number:03}" for number in range(count)]
-    events = [
-        news(fields=completed(number), name=name, audio_id=f"user:1-pixverse:a@b-music:{number}")
-        for number, name in enumerate(names)
-    ]
+def test_many_events_are_told_in_order_and_none_twice(kind: str, count: int, is_plain: bool) -> None:
+    requests = told_in_full(target(kind), takes(count), is_plain=is_plain)
 
-    told = "".join(told_in_full(target(kind), events))
+    told = [dict.fromkeys(re.findall(r"Take \d+", request.body.decode())) for request in requests]
+    assert [len(names) for names in told] == [request.event_count for request in requests]
+    assert [name for names in told for name in names] == [f"Take {number:03}" for number in range(count)]
 
-    places = [told.find(name) for name in names]
-    assert -1 not in places
-    assert places == sorted(places)
+
+@every_chat
+def test_ten_events_are_told_in_full_and_eleven_are_summed_up(kind: str) -> None:
+    ten, eleven = (target(kind).render(takes(count), now=NOW) for count in (10, 11))
+
+    assert (ten.event_count, eleven.event_count) == (10, 11)
+    assert ten.body.decode().count("warm pads") == 10
+    assert "warm pads" not in eleven.body.decode()
+    assert "11 updates" in eleven.body.decode()
+
+
+@every_chat
+def test_two_hundred_completions_after_an_outage_are_a_few_messages(kind: str) -> None:
+    requests = told_in_full(target(kind), takes(200))
+
+    assert 4 <= len(requests) <= 6
+    for request in requests[:4]:
+        assert f"✅ {request.event_count} updates" in request.body.decode()
 
 
 @every_type
 @settings(max_examples=40)
-@given(events=st.lists(hostile.events, min_size=1, max_size=11))
-def test_nothing_from_outside_keeps_a_message_from_being_told(kind: str, events: list[Event]) -> None:
+@given(events=backlogs(), is_plain=st.booleans())
+def test_nothing_from_outside_keeps_a_message_from_being_told(
+    kind: str, events: list[Event], is_plain: bool
+) -> None:
     one = target(kind)
 
-    request = one.render(events, now=NOW)
+    request = one.render(events, now=NOW, is_plain=is_plain)
 
     assert payload_of(request)
     assert 1 <= request.event_count <= min(len(events), one.most_events)
@@ -120,11 +127,11 @@ def test_nothing_from_outside_keeps_a_message_from_being_told(kind: str, events:
 
 
 @every_type
-def test_what_the_service_accepts_is_delivered(kind: str) -> None:
+def test_what_the_service_accepts_is_delivered_and_the_next_may_follow(kind: str) -> None:
     outcome = target(kind).classify(ACCEPTED[kind], now=NOW)
 
     assert isinstance(outcome, Delivered)
-    assert outcome.hold is None
+    assert target(kind).spared_for(ACCEPTED[kind], now=NOW) is None
 
 
 @every_type
@@ -186,13 +193,17 @@ def test_a_redirect_is_told_without_its_secrets(kind: str) -> None:
 @given(status=st.integers(200, 999), body=hostile.texts, header=hostile.texts)
 def test_no_answer_can_raise(kind: str, status: int, body: str, header: str) -> None:
     headers = dict.fromkeys(
-        ("Retry-After", "Location", "X-RateLimit-Remaining", "X-RateLimit-Reset-After"), header
+        ("Retry-After", "Location", "X-RateLimit-Reset", "X-RateLimit-Reset-After"), header
     )
+    told = answer(status, body, {**headers, "X-RateLimit-Remaining": "0"})
 
-    outcome = target(kind).classify(answer(status, body, headers), now=NOW)
+    outcome = target(kind).classify(told, now=NOW)
+    spared = target(kind).spared_for(told, now=NOW)
 
     assert len(outcome.reason) <= 400
     assert "\n" not in outcome.reason
+    for wait in (spared, outcome.after if isinstance(outcome, Retry) else None):
+        assert wait is None or timedelta(0) <= wait <= DAY
 
 
 @every_type
@@ -204,6 +215,16 @@ def test_no_secret_shows_in_a_target_or_its_request(kind: str) -> None:
 
     assert "hush" not in shown
     assert SETTINGS[kind]["url"] in one.secrets()
+
+
+@every_type
+def test_targets_of_one_url_share_a_remote_end_and_its_limit(kind: str) -> None:
+    one, same = target(kind), target(kind)
+    other = make(kind, url=SETTINGS[kind]["url"] + "2")
+
+    assert (one.remote_end, one.limiter) == (same.remote_end, same.limiter)
+    assert one.remote_end != other.remote_end
+    assert one.limiter != other.limiter
 
 
 @every_type

@@ -53,6 +53,55 @@ def test_a_template_sees_the_event(expression: str, event: Event, value: object)
     assert rendered(f"{{{{ ({expression}) | tojson }}}}", event) == value
 
 
+@pytest.mark.parametrize(
+    ("expression", "event", "value"),
+    [
+        ("message.tone", COMPLETED, "good"),
+        ("message.tone", FAILED, "bad"),
+        ("message.tone", alert(), "warning"),
+        ("message.tone", alert(is_resolved=True), "good"),
+        ("message.emoji", FAILED, "❌"),
+        ("message.headline", COMPLETED, "Intro theme is ready"),
+        ("message.summary", COMPLETED, "✅ Intro theme is ready (3:22, music-2.6)"),
+        ("message.url", COMPLETED, "https://media.pixverse.ai/pixverse/audio/music/1.mp3"),
+        ("message.url", FAILED, None),
+        ("message.url", news(fields=completed(url="javascript:alert(1)")), None),
+        ("message.facts[0]", COMPLETED, {"label": "Length", "value": "3:22"}),
+        ("message.facts | map(attribute='label') | list", FAILED, ["Code", "Model", "Credits"]),
+        ("message.facts", alert(), []),
+        ("message.prompt", COMPLETED, "warm pads"),
+        ("message.detail", FAILED, "The backend was busy"),
+        ("message.detail", alert(), "the target studio is paused"),
+        ("message.note", FAILED, "Submitting the same request again often works."),
+        ("message.note", COMPLETED, None),
+        ("message.audio_id", COMPLETED, "user:12345-pixverse:me@example.com-music:1"),
+        ("message.at", alert(), "2026-06-23T12:38:20.123Z"),
+        # what has no meaning is null, as with the event
+        ("message.nothing", COMPLETED, None),
+        ("message.detail.first.word", COMPLETED, None),
+        ("[message.url, message.nothing]", FAILED, [None, None]),
+        ("message.detail or 'nothing'", COMPLETED, "nothing"),
+        # cleaned of what misleads, and otherwise as it came: the markup is the template's to know
+        ("message.headline", news(fields=completed(), name="\u202e<b>&\x00*"), "<b>&* is ready"),
+    ],
+)
+def test_a_template_sees_the_event_in_words(expression: str, event: Event, value: object) -> None:
+    assert rendered(f"{{{{ ({expression}) | tojson }}}}", event) == value
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("{% macro tone() %}{{ message.tone | tojson }}{% endmacro %}{{ tone() }}", "good"),
+        ("{% if false %}{{ message.tone }}{% endif %}{{ message.tone | tojson }}", "good"),
+        ("{% set message = 'mine' %}{{ message | tojson }}", "mine"),
+        ("[{% for message in [1, 2] %}{{ message }}{{ ',' if not loop.last }}{% endfor %}]", [1, 2]),
+    ],
+)
+def test_the_words_are_there_wherever_a_template_wants_them(source: str, value: object) -> None:
+    assert rendered(source) == value
+
+
 @pytest.mark.parametrize("name", ['"; x', "{{ 7 * 7 }}", "</script>", "line\nline", "☃", "\\", "%s"])
 def test_tojson_writes_a_value_as_it_is(name: str) -> None:
     assert rendered('{"name": {{ event.name | tojson }}}', news(fields=completed(), name=name)) == {
@@ -131,6 +180,8 @@ def test_what_is_no_json_is_refused(source: str) -> None:
     [
         "{{ event.track.update({'name': 'x'}) }}",
         "{{ event.data.clear() }}",
+        "{{ message.facts.clear() }}",
+        "{{ message.update({'url': 'x'}) }}",
         "{{ ''.__class__.__mro__[1].__subclasses__() | tojson }}",
         "{{ event.name.__class__.__init__.__globals__ | tojson }}",
         "{{ '{0.__class__.__init__.__globals__}'.format(event.name) | tojson }}",

@@ -10,12 +10,13 @@ from standardwebhooks.webhooks import Webhook as Verifier
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from notifier import __version__
+from notifier.delivery import Delivered, Retry
 from notifier.event import Event, EventType, public_json
 from notifier.targets import Request, Target
 from tests.support import hostile
 from tests.support.hostile import NOW
 from tests.support.tracks import completed
-from tests.targets.given import COMPLETED, EVENTS, FAILED, MISSING, alert, make, news, payload_of
+from tests.targets.given import COMPLETED, EVENTS, FAILED, MISSING, alert, answer, make, news, payload_of
 
 URL = "https://example.com/hooks/music"
 OLD = "whsec_" + b64encode(b"old" * 8).decode()
@@ -194,6 +195,59 @@ def test_a_template_that_cannot_tell_alerts_does_not_lose_them() -> None:
 
     assert payload_of(request)["type"] == "notifier.alert"
     assert request.warning is not None
+
+
+def test_there_is_no_plainer_form_to_fall_back_to() -> None:
+    plain = webhook(body=PAGE).render([COMPLETED], now=NOW, is_plain=True)
+
+    assert payload_of(plain) == {"text": "Intro theme is COMPLETED"}
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "wait"),
+    [
+        ('{"retry_after": 7}', None, 7),
+        ('{"retry_after": 0.5}', None, 0.5),
+        ('{"retry_after": "7"}', None, 7),
+        ('{"ok": false, "error_code": 429, "parameters": {"retry_after": 14}}', None, 14),
+        # the longest hint wins, wherever it stands
+        ('{"retry_after": 7}', "30", 30),
+        ('{"retry_after": 30}', "7", 30),
+        ('{"retry_after": 7, "parameters": {"retry_after": 14}}', "3", 14),
+        ('{"retry_after": 14, "parameters": {"retry_after": 7}}', "3", 14),
+        ('{"retry_after": 1e9}', None, 86_400),
+        # what cannot be read is no hint
+        ('{"retry_after": 7', None, 60),
+        ("[7]", None, 60),
+        ('{"retry_after": -7}', None, 60),
+        ('{"retry_after": true}', None, 60),
+        ('{"retry_after": "soon"}', None, 60),
+        ('{"retry_after": [7], "parameters": 7}', None, 60),
+        ('{"parameters": {"retry_after": null, "migrate_to_chat_id": -100}}', None, 60),
+        ('{"retry_after": NaN}', "7", 7),
+        ("", "7", 7),
+        ("", None, 60),
+        ("<html>slow down</html>", None, 900),
+    ],
+)
+def test_a_429_is_honoured_wherever_it_says_how_long(body: str, header: str | None, wait: float) -> None:
+    headers = {"Retry-After": header} if header else {}
+
+    outcome = webhook().classify(answer(429, body, headers), now=NOW)
+
+    assert isinstance(outcome, Retry)
+    assert outcome.after == timedelta(seconds=wait)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, Delivered('HTTP 200: {"retry_after": 7}')),
+        (503, Retry('HTTP 503: {"retry_after": 7}')),
+    ],
+)
+def test_other_answers_mean_what_their_status_says(status: int, outcome: object) -> None:
+    assert webhook().classify(answer(status, '{"retry_after": 7}'), now=NOW) == outcome
 
 
 @given(hostile.events)
