@@ -38,7 +38,6 @@ _LATER = {
     ("watch", "account"): _ACCOUNTS,
     ("watch", "models"): _ACCOUNTS,
 }
-_LATER_TYPES = {"mattermost"}
 """What later versions take: an older one says so instead of guessing at a typing mistake."""
 
 
@@ -238,8 +237,6 @@ def _type_mistakes(root: Mapping, target: KeyPath) -> Iterator[Mistake]:
         case None:
             yield Mistake(place_of(root, target, at_key=True), spell_path(path), "is missing")
             return
-        case Scalar() if kind in _LATER_TYPES:
-            message = f"{shown(kind)} is not in this version, expected {types}"
         case Scalar() if not kind.is_null:
             what = "type" if kind.is_from_reference else f"type {shown(kind)}"
             message = f"unknown {what}, expected {types}{did_you_mean(kind, TYPES)}"

@@ -141,7 +141,8 @@ write_config() {
     # The example takes its secrets from the environment, which suits a shell; a service has credentials.
     # shellcheck disable=SC2016 # these are references of the watchlist, not of the shell
     sed -e 's/\${env:USEAPI_TOKEN}/${credential:useapi-token}/' -e 's/\${env:SLACK_URL}/${credential:slack-url}/' \
-        -e 's/\${env:DISCORD_URL}/${credential:discord-url}/' -e 's/\${env:HOOK_SECRET}/${credential:webhook-secret}/' \
+        -e 's/\${env:DISCORD_URL}/${credential:discord-url}/' -e 's/\${env:MATTERMOST_URL}/${credential:mattermost-url}/' \
+        -e 's/\${env:HOOK_SECRET}/${credential:webhook-secret}/' \
         "$CHECKOUT/config/watchlist.yaml" | put 640 notifier "$WATCHLIST"
     say "wrote $WATCHLIST"
 }

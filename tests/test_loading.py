@@ -20,9 +20,11 @@ from notifier.event import EventType
 from notifier.loading import InvalidConfigError, digest_of, load
 from notifier.secret import Secret, Sources
 from notifier.targets.discord import Discord
+from notifier.targets.mattermost import Mattermost
 from notifier.targets.slack import Slack
 from notifier.targets.webhook import Webhook
 from tests.support.watchlists import (
+    A_TYPE,
     BASE,
     ENVIRONMENT,
     EVERYTHING,
@@ -44,7 +46,6 @@ SECRET = "is no signing secret: expected whsec_ and the base64 of 24 to 64 bytes
 FORM = "is not a duration: write it like 250ms, 15s, 5m, 2h, 1h30m or 3d"
 ADDRESS = "is no address to listen on: expected HOST:PORT, such as 127.0.0.1:8720"
 MENTION = "is no mention: expected user:ID, role:ID, here or everyone"
-TYPES = "expected slack, discord, webhook"
 
 
 # ---------------------------------------------------------------------------------------- what keys say
@@ -70,8 +71,8 @@ def test_every_key_is_read() -> None:
     assert config.delivery.max_retry == timedelta(hours=2)
     assert config.delivery.give_up_after == timedelta(days=3)
 
-    slack, discord, webhook = config.targets.values()
-    assert [*config.targets] == ["band-room", "studio", "archive"]
+    slack, discord, webhook, mattermost = config.targets.values()
+    assert [*config.targets] == ["band-room", "studio", "archive", "office"]
     assert isinstance(slack, Slack)
     assert slack.url == Secret(ENVIRONMENT["SLACK_URL"])
     assert slack.mention == ("user:U123ABC", "here")
@@ -83,6 +84,8 @@ def test_every_key_is_read() -> None:
     assert (webhook.method, webhook.concurrency) == ("PUT", 2)
     assert webhook.body is not None
     assert webhook.body.source.startswith('{"text": {{ (event.name')
+    assert isinstance(mattermost, Mattermost)
+    assert mattermost.url == Secret(ENVIRONMENT["MATTERMOST_URL"])
 
     assert config.defaults.notify == ("band-room",)
     assert config.defaults.events == ("completed", "failed", "missing", "stalled")
@@ -587,33 +590,29 @@ def test_a_template_that_does_not_compile_or_renders_no_json_is_a_mistake_at_it(
         ("{type: slack}", ["w:4:3: targets.a.url: is missing"]),
         (
             "{type: slak, url: 'https://example.com'}",
-            [f"w:4:13: targets.a.type: unknown type 'slak', {TYPES}, did you mean 'slack'?"],
+            [f"w:4:13: targets.a.type: unknown type 'slak', {A_TYPE}, did you mean 'slack'?"],
         ),
         (
             "{type: Slack, url: 'https://example.com'}",
-            [f"w:4:13: targets.a.type: unknown type 'Slack', {TYPES}, did you mean 'slack'?"],
+            [f"w:4:13: targets.a.type: unknown type 'Slack', {A_TYPE}, did you mean 'slack'?"],
         ),
         (
             "{type: email, url: 'https://example.com'}",
-            [f"w:4:13: targets.a.type: unknown type 'email', {TYPES}"],
-        ),
-        (
-            "{type: mattermost, url: 'https://example.com'}",
-            ["w:4:13: targets.a.type: 'mattermost' is not in this version, expected slack, discord, webhook"],
+            [f"w:4:13: targets.a.type: unknown type 'email', {A_TYPE}"],
         ),
         (
             "{type: , url: 'https://example.com'}",
-            ["w:4:13: targets.a.type: expected slack, discord, webhook, found nothing"],
+            [f"w:4:13: targets.a.type: {A_TYPE}, found nothing"],
         ),
         (
             "{type: [slack], url: 'https://example.com'}",
-            ["w:4:13: targets.a.type: expected slack, discord, webhook, found a list"],
+            [f"w:4:13: targets.a.type: {A_TYPE}, found a list"],
         ),
         # what is wrong with every type is told although the type is not known
         (
             "{type: slak, url: hunter2, foo: 1, mention: [x]}",
             [
-                f"w:4:13: targets.a.type: unknown type 'slak', {TYPES}, did you mean 'slack'?",
+                f"w:4:13: targets.a.type: unknown type 'slak', {A_TYPE}, did you mean 'slack'?",
                 "w:4:24: targets.a.url: is not a URL: expected it to start with https:// or http://",
                 "w:4:33: targets.a.foo: unknown key 'foo'",
             ],
@@ -915,7 +914,7 @@ def test_one_run_tells_every_mistake_in_the_order_of_the_file() -> None:
         "(line 1 of the template)",
         "37:18: targets.archive.concurrency: '1.5' is not a whole number",
         "38:3: targets.pager.url: is missing",
-        "39:11: targets.pager.type: unknown type 'sms', expected slack, discord, webhook",
+        f"39:11: targets.pager.type: unknown type 'sms', {A_TYPE}",
         "41:12: defaults.notify[0]: unknown target 'studoi', did you mean 'studio'?",
         "42:12: defaults.events[0]: 'finished' is none of completed, failed, missing, stalled",
         "43:10: alerts[0]: unknown target 'nobody'",
@@ -1198,7 +1197,7 @@ def test_a_template_from_a_reference_is_judged_and_not_shown(body: str) -> None:
 def test_a_wrong_type_from_a_reference_is_not_shown() -> None:
     text = f"{USEAPI}{WATCH}targets:\n  a: {{type: '${{env:KIND}}', url: 'https://example.com'}}\n"
     (line,) = mistakes(text, {"KIND": "hunter2"})
-    assert line == f"w:4:13: targets.a.type: unknown type, {TYPES}"
+    assert line == f"w:4:13: targets.a.type: unknown type, {A_TYPE}"
 
 
 def test_the_state_file_is_known_wherever_its_reference_leads_somewhere() -> None:

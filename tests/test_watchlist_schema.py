@@ -174,7 +174,7 @@ def test_the_example_is_valid_as_it_stands() -> None:
 def test_the_example_is_valid_with_every_line_of_it_enabled() -> None:
     result = loaded(with_every_example(), ADDRESSES)
     assert result.warnings == ()
-    assert [*result.config.targets] == ["band-room", "studio", "archive"]
+    assert [*result.config.targets] == ["band-room", "studio", "office", "archive"]
     assert len(result.config.watch) == 2
 
 

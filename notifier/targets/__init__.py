@@ -2,6 +2,7 @@
 
 from notifier.targets.base import Request, Target
 from notifier.targets.discord import Discord
+from notifier.targets.mattermost import Mattermost
 from notifier.targets.slack import Slack
 from notifier.targets.webhook import Webhook
 
@@ -9,6 +10,7 @@ TYPES: dict[str, type[Target]] = {
     "slack": Slack,
     "discord": Discord,
     "webhook": Webhook,
+    "mattermost": Mattermost,
 }
 
 __all__ = ["TYPES", "Request", "Target"]

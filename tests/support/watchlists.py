@@ -4,11 +4,13 @@ import pytest
 
 from notifier.loading import InvalidConfigError, Loaded, load_content
 from notifier.secret import Sources
+from notifier.targets import TYPES
 
 ENVIRONMENT = {
     "TOKEN": "user:123-hunter2hunter2",
     "SLACK_URL": "https://hooks.slack.com/services/T0123/B4567/slackhunter2",
     "DISCORD_URL": "https://discord.com/api/webhooks/1234567890/discordhunter2",
+    "MATTERMOST_URL": "https://mattermost.example/hooks/mattermosthunter2",
     "HOOK_SECRET": "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==",
     "NEXT_SECRET": "whsec_aHVudGVyM2h1bnRlcjNodW50ZXIzaHVudGVyMw==",
 }
@@ -64,6 +66,9 @@ targets:
     body: |
       {"text": {{ (event.name ~ " is " ~ event.status) | tojson }}}
     concurrency: 2
+  office:
+    type: mattermost
+    url: ${env:MATTERMOST_URL}
 
 defaults:
   notify: [band-room]
@@ -89,6 +94,9 @@ TARGET = "targets: {a: {type: slack, url: 'https://hooks.slack.com/services/T/B/
 WATCH = "watch: []\n"
 BASE = USEAPI + TARGET + WATCH
 """Three lines; what is added stands from line 4 on."""
+
+A_TYPE = f"expected {', '.join(TYPES)}"
+"""What is said where a type of target should stand."""
 
 TRACK = "user:123-pixverse:me@example.com-music:456"
 

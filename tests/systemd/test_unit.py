@@ -108,7 +108,7 @@ def credentials(settings: Settings) -> dict[str, str]:
 
 
 def test_each_secret_is_a_file_of_its_name(settings: Settings) -> None:
-    names = ["useapi-token", "slack-url", "discord-url", "webhook-secret"]
+    names = ["useapi-token", "slack-url", "discord-url", "mattermost-url", "webhook-secret"]
     assert credentials(settings) == {name: f"/etc/notifier/credentials/{name}" for name in names}
 
 

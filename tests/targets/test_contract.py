@@ -21,11 +21,13 @@ from tests.targets.given import EVENTS, answer, backlogs, make, news, payload_of
 SETTINGS: dict[str, dict[str, Any]] = {
     "slack": {"url": "https://hooks.slack.com/services/T0/B0/hushhushhush"},
     "discord": {"url": "https://discord.com/api/webhooks/1234567890/hushhushhush"},
+    "mattermost": {"url": "https://example.com/hooks/hushhushhush"},
     "webhook": {"url": "https://example.com/hooks/hushhushhush"},
 }
 ACCEPTED: dict[str, Answer] = {
     "slack": answer(200, "ok"),
     "discord": answer(200, '{"id": "1"}'),
+    "mattermost": answer(200, "ok"),
     "webhook": answer(204),
 }
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
