@@ -7,7 +7,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -70,6 +70,8 @@ class Event:
     type: EventType
     detected_at: datetime
     about: TrackNews | Alert
+    stored_data: str | None = field(default=None, compare=False, repr=False)
+    """What `data_json` wrote of it, if it comes from the state file: written once, told to many."""
 
     @property
     def audio_id(self) -> str | None:
@@ -133,25 +135,20 @@ def public_data(event: Event) -> dict[str, Any]:
 
 def public_json(event: Event) -> str:
     """Return what a generic webhook receives: always valid JSON, also when encoded as UTF-8."""
-    return compact_json(
-        {
-            "type": event.type.value,
-            "timestamp": to_rfc3339(event.detected_at),
-            "data": public_data(event),
-        }
-    )
+    moment = to_rfc3339(event.detected_at)
+    return f'{{"type":"{event.type.value}","timestamp":"{moment}","data":{data_json(event)}}}'
 
 
 def data_json(event: Event) -> str:
     """Return the ``data`` member alone, which is what the state file keeps."""
-    return compact_json(public_data(event))
+    return compact_json(public_data(event)) if event.stored_data is None else event.stored_data
 
 
 def from_stored(event_id: str, event_type: str, detected_at: str, data: str) -> Event:
     """Rebuild an event from what `data_json` wrote. Raises ValueError or KeyError when it did not."""
     members: Mapping[str, Any] = json.loads(data)
     about = _alert(members) if event_type == EventType.ALERT else _news(members)
-    return Event(event_id, EventType(event_type), from_rfc3339(detected_at), about)
+    return Event(event_id, EventType(event_type), from_rfc3339(detected_at), about, data)
 
 
 def _alert(members: Mapping[str, Any]) -> Alert:

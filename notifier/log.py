@@ -181,8 +181,14 @@ class _Fitting:
         limit = max(1, min(_LONGEST_VALUE, self._room // _LONGEST_ESCAPE))
         if len(text) > limit:
             text = "…" + text[len(text) - limit + 1 :] if keep_end else text[: limit - 1] + "…"
-        self._room -= len(json.dumps(text))
+        self._room -= _length_in_json(text)
         return text
+
+
+def _length_in_json(text: str) -> int:
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return len(text) + 2
+    return len(json.dumps(text))
 
 
 def _spelled(value: Any) -> str:

@@ -1,6 +1,7 @@
 """One request of a target sent, for real deliveries and for ``notifier test`` alike."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 from yarl import URL
 
@@ -15,8 +16,14 @@ LARGEST_ANSWER = 64 * 1024
 
 async def send(wire: Wire, request: Request, masker: Masker) -> Answer | Unreachable:
     """Send a request; the answer comes back without our secrets, before anybody cuts or quotes it."""
-    url = URL(request.url.reveal(), encoded=True)
+    url = _url(request.url.reveal())
     answer = await wire.send(request.method, url, headers=request.headers, body=request.body)
     if isinstance(answer, Answer):
         return replace(answer, body=masker.mask(answer.body))
     return answer
+
+
+@lru_cache(maxsize=1024)
+def _url(text: str) -> URL:
+    """Take a URL apart once, not for each request; exactly what stands there is asked for."""
+    return URL(text, encoded=True)

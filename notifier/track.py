@@ -6,6 +6,7 @@ Source: https://useapi.net/docs/api-pixverse-v2/get-pixverse-music-audio_id
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from notifier.text import one_line, shorten
 _LONGEST_STATUS = 64
 _LONGEST_READ = 1000
 _LARGEST_STATUS = 10**9
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_LONG_NUMBER = re.compile(r"[0-9]{300}")
 _MOST_DIGITS = 308
 _LARGEST_EXPONENT = 1023
 _DEEPEST = 60
@@ -171,8 +174,15 @@ def compact_json(value: object) -> str:
 
     It cannot hold NaN, numbers beyond a double and, since common parsers stop at 64 levels, deeper nesting.
     """
-    text = json.dumps(_writable(value, _DEEPEST), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        text = _ENCODER.encode(value)
+    except (ValueError, TypeError, RecursionError):
+        text = _ENCODER.encode(_writable(value, _DEEPEST))
+    else:
+        # NB: looking at all members takes far longer than writing them, and hardly ever finds anything.
+        if text.count("{") + text.count("[") > _DEEPEST or _LONG_NUMBER.search(text):
+            text = _ENCODER.encode(_writable(value, _DEEPEST))
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _writable(value: object, levels: int) -> object:

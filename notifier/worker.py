@@ -301,7 +301,9 @@ class Worker:
         while True:
             remote, rows = self.remote, self.remote.rows(self._common.clock)
             try:
-                dead = await self._common.store.settle(replace(settlement, gates=rows))
+                dead = await self._common.store.settle(
+                    replace(settlement, gates=rows) if rows else settlement
+                )
             except StorageError:
                 await asyncio.sleep(_STORE_RETRY)
             else:

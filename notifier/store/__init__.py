@@ -6,7 +6,7 @@ raises StorageError, nothing of the transaction happened.
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -81,10 +81,10 @@ class Store:
         audio_id: str,
         sighting: Sighting,
         track: Track | None,
-        owed: Iterable[Owed],
+        owed: Sequence[Owed],
         *,
         now: datetime,
-        alerts: Iterable[tuple[Alert, tuple[str, ...]]] = (),
+        alerts: Sequence[tuple[Alert, tuple[str, ...]]] = (),
     ) -> None:
         """Remember a changed track together with the deliveries that its events and alerts are owed."""
 

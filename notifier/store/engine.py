@@ -1,15 +1,16 @@
 """Runs transactions in a thread of their own, so that a slow disk never stops the event loop.
 
-Work that is waiting when the thread is free is committed together: each piece keeps its own savepoint, all
-share one sync of the disk. A caller hears of success only after the commit.
+Work that is waiting when the thread is free is committed together, with one sync of the disk; where a piece
+fails, each is done again by itself. A caller hears of success only after the commit.
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +28,13 @@ _PATIENCE = 30.0
 class _Piece:
     work: Work[Any]
     done: "asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop
+
+
+_Result = tuple[_Piece, Any, BaseException | None]
+
+
+class _NotBegunError(Exception):
+    """No transaction can begin, so that none of the pieces has to be tried by itself."""
 
 
 class Engine:
@@ -55,12 +62,12 @@ class Engine:
     async def run(self, work: Work[T]) -> T:
         """Run work in a transaction and return its result once that is on the disk.
 
+        The work may be done twice, the first time in vain; it must not use anything up.
         Raises StorageError when the transaction failed; then nothing of it happened. Any other exception of
         the work comes through as it is, likewise with nothing done.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[T] = loop.create_future()
-        self._queue.put(_Piece(work, done, loop))
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put(_Piece(work, done))
         return await done
 
     async def close(self) -> None:
@@ -80,7 +87,7 @@ class Engine:
         self._loop.call_soon_threadsafe(_succeed, self._opened, None)
         try:
             while (pieces := self._next()) is not None:
-                self._together(connection, pieces)
+                self._together(connection, pieces, time.monotonic() + _PATIENCE)
         finally:
             connection.close()
 
@@ -101,58 +108,64 @@ class Engine:
             pieces.append(piece)
         return pieces
 
-    def _together(self, connection: sqlite3.Connection, pieces: list[_Piece]) -> None:
-        results: list[tuple[_Piece, Any, BaseException | None]] = []
+    def _together(self, connection: sqlite3.Connection, pieces: Sequence[_Piece], until: float) -> None:
+        """Commit pieces together, or each by itself where one of them fails."""
         try:
-            self._start(connection)
-            for piece in pieces:
-                results.append((piece, *_in_savepoint(connection, piece.work)))
-            connection.execute("COMMIT")
+            self._start(connection, until)
+            results = self._commit(connection, pieces)
+        except _NotBegunError as error:
+            self._answer([(piece, None, error.__cause__) for piece in pieces])
         except Exception as error:
-            _roll_back(connection)
-            results = [(piece, None, error) for piece in pieces]
-        for piece, result, error_of_piece in results:
-            self._answer(piece, result, error_of_piece)
+            if len(pieces) == 1:
+                self._answer([(pieces[0], None, error)])
+                return
+            for piece in pieces:
+                self._together(connection, [piece], until)
+        else:
+            self._answer([(piece, result, None) for piece, result in zip(pieces, results, strict=True)])
 
-    def _start(self, connection: sqlite3.Connection) -> None:
+    def _start(self, connection: sqlite3.Connection, until: float) -> None:
         """Begin a transaction, with patience for others who hold the file."""
-        deadline = time.monotonic() + _PATIENCE
         while True:
             try:
                 connection.execute(self._begin)
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_locked or self._is_closing or time.monotonic() > deadline:
-                    raise
+                if not is_locked or self._is_closing or time.monotonic() > until:
+                    raise _NotBegunError from error
             else:
                 return
 
-    def _answer(self, piece: _Piece, result: Any, error: BaseException | None) -> None:
-        if isinstance(error, sqlite3.Error):
-            failure = StorageError(explain(error, self._path))
-            failure.__cause__ = error
-            error = failure
+    def _commit(self, connection: sqlite3.Connection, pieces: Sequence[_Piece]) -> list[Any]:
         try:
-            if error is None:
-                piece.loop.call_soon_threadsafe(_succeed, piece.done, result)
-            else:
-                piece.loop.call_soon_threadsafe(_fail, piece.done, error)
-        except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            results = [piece.work(connection) for piece in pieces]
+            connection.execute("COMMIT")
+        except BaseException:
+            _roll_back(connection)
+            raise
+        return results
+
+    def _answer(self, results: Sequence[_Result]) -> None:
+        """Hand all results over to the loop at once: waking it costs more than what it then does."""
+        assert self._loop is not None  # noqa: S101 - set by open()
+        told = [(piece.done, result, self._explained(error)) for piece, result, error in results]
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(_answer_all, told)
+
+    def _explained(self, error: BaseException | None) -> BaseException | None:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        failure = StorageError(explain(error, self._path))
+        failure.__cause__ = error
+        return failure
 
 
-def _in_savepoint(connection: sqlite3.Connection, work: Work[Any]) -> tuple[Any, BaseException | None]:
-    connection.execute("SAVEPOINT piece")
-    try:
-        result = work(connection)
-    except Exception as error:
-        if not connection.in_transaction:
-            raise  # SQLite gave the whole transaction up, as it does on a full disk
-        connection.execute("ROLLBACK TO piece")
-        connection.execute("RELEASE piece")
-        return None, error
-    connection.execute("RELEASE piece")
-    return result, None
+def _answer_all(told: Sequence[tuple["asyncio.Future[Any]", Any, BaseException | None]]) -> None:
+    for done, result, error in told:
+        if error is None:
+            _succeed(done, result)
+        else:
+            _fail(done, error)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
