@@ -8,13 +8,14 @@ import contextlib
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 
+from notifier.aftermath import Equipment
 from notifier.delivery import Backoff
 from notifier.gate import Gate, GateState
 from notifier.gatebook import fingerprint, written_down
 from notifier.remote import RemoteEnd
 from notifier.store import StorageError, StoredGate
 from notifier.targets import Target
-from notifier.worker import Common, Worker
+from notifier.worker import Worker
 
 
 async def _after(earlier: asyncio.Task[None] | None, worker: Worker) -> None:
@@ -27,9 +28,9 @@ async def _after(earlier: asyncio.Task[None] | None, worker: Worker) -> None:
 class Deliverer:
     """The workers of all targets."""
 
-    def __init__(self, common: Common) -> None:
-        self._common = common
-        common.hold = self.hold
+    def __init__(self, equipment: Equipment) -> None:
+        self._equipment = equipment
+        equipment.hold = self.hold
         self._workers: dict[str, Worker] = {}
         self._remotes: dict[str, RemoteEnd] = {}
         """By the mark of each remote end, so that targets with the same URL share one gate."""
@@ -42,8 +43,8 @@ class Deliverer:
 
         Raises StorageError.
         """
-        salt = await self._common.store.salt()
-        gates = await self._common.store.gates()
+        salt = await self._equipment.store.salt()
+        gates = await self._equipment.store.gates()
         marks = {name: fingerprint(target.remote_end, salt) for name, target in targets.items()}
         for name in [name for name in self._workers if name not in targets]:
             self._remove(name)
@@ -61,20 +62,20 @@ class Deliverer:
 
     def _remote_of(self, mark: str, rows: Collection[StoredGate | None]) -> RemoteEnd:
         """Return the remote end as an earlier run left it."""
-        gate = Gate(backoff=self._backoff, pace=None, rng=self._common.rng)
+        gate = Gate(backoff=self._backoff, pace=None, rng=self._equipment.rng)
         remote = RemoteEnd(gate)
         for row in rows:
             if row is not None and row.fingerprint == mark:
-                remote.take_up(row, self._common.clock)
+                remote.take_up(row, self._equipment.clock)
         return remote
 
     @property
     def _backoff(self) -> Backoff:
-        return Backoff(self._common.settings.first_retry, self._common.settings.max_retry)
+        return Backoff(self._equipment.settings.first_retry, self._equipment.settings.max_retry)
 
     async def _begin(self, name: str, mark: str, remote: RemoteEnd) -> None:
         """Note that a target has another remote end than before; what it is owed has waited long enough."""
-        clock, store = self._common.clock, self._common.store
+        clock, store = self._equipment.clock, self._equipment.store
         await store.reopen(name, now=clock.now(), fingerprint=mark)
         if remote.gate.state(clock.monotonic()) is not GateState.OPEN:
             await store.save_gate(written_down(name, remote.gate, clock))
@@ -85,7 +86,7 @@ class Deliverer:
         if worker is not None:
             worker.retarget(target, remote)
             return
-        worker = self._workers[name] = Worker(name, target, self._common, remote)
+        worker = self._workers[name] = Worker(name, target, self._equipment, remote)
         earlier = self._leaving.get(name)
         self._running[name] = asyncio.create_task(_after(earlier, worker), name=f"worker {name}")
 
@@ -110,7 +111,7 @@ class Deliverer:
 
     async def hold(self, applies: Callable[[Target], bool], length: timedelta, reason: str) -> None:
         """Send nothing to some targets before `length` is over, also after a restart: a service said so."""
-        clock = self._common.clock
+        clock = self._equipment.clock
         held = [
             remote
             for remote in self._remotes.values()
@@ -121,7 +122,7 @@ class Deliverer:
         for remote in held:
             rows = remote.rows(clock)
             with contextlib.suppress(StorageError):
-                await self._common.store.save_gate(*rows)
+                await self._equipment.store.save_gate(*rows)
                 remote.stored(rows)
 
     def sharing(self, name: str) -> Collection[str]:
@@ -131,7 +132,7 @@ class Deliverer:
 
     async def look_again(self) -> None:
         """Take up what another process changed in the state file."""
-        gates = await self._common.store.gates()
+        gates = await self._equipment.store.gates()
         for name, worker in self._workers.items():
             worker.remote.look_at(gates.get(name))
             worker.look_again()
@@ -148,7 +149,7 @@ class Deliverer:
         """Tell of pauses and dead letters that a crash may have kept from being told."""
         for name, reason in self.paused().items():
             await self._workers[name].narrator.paused(reason)
-        for name, backlog in (await self._common.store.backlogs()).items():
+        for name, backlog in (await self._equipment.store.backlogs()).items():
             if backlog.dead and name in self._workers:
                 await self._workers[name].narrator.dead_letters(backlog.dead, "given up on in an earlier run")
 

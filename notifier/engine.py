@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 
+from notifier.aftermath import Equipment
 from notifier.clock import Clock
 from notifier.config import Config, Useapi, Watch
 from notifier.deliverer import Deliverer
@@ -29,7 +30,6 @@ from notifier.upstream import Upstream
 from notifier.useapi import UseApi
 from notifier.watched import Watched, watched
 from notifier.wire import Wire
-from notifier.worker import Common
 
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
@@ -59,7 +59,7 @@ class Engine:
         )
         self._reader = UseApi(config.useapi, clock)
         self._wire = _wire(config)
-        self._common = Common(
+        self._equipment = Equipment(
             store=store,
             wire=self._wire,
             clock=clock,
@@ -69,7 +69,7 @@ class Engine:
             masker=masker,
             report=self.reporter.report,
         )
-        self.deliverer = Deliverer(self._common)
+        self.deliverer = Deliverer(self._equipment)
         self.reporter.wake = self.deliverer.wake
         self.reporter.sharing = self.deliverer.sharing
         self._poller = Poller(
@@ -111,13 +111,13 @@ class Engine:
     async def apply(self, config: Config, masker: Masker) -> None:
         """Work by another watchlist from now on. Raises StorageError, and may then be called again."""
         before, self.config = self.config, config
-        self._common.masker = masker
+        self._equipment.masker = masker
         self.reporter.alerts = config.alerts
         self._apply_api(before, config)
-        self._common.settings = config.delivery
+        self._equipment.settings = config.delivery
         if config.delivery != before.delivery or config.targets != before.targets:
             self._close_later(self._wire, config.delivery.timeout + before.delivery.timeout)
-            self._wire = self._common.wire = _wire(config)
+            self._wire = self._equipment.wire = _wire(config)
         await self.deliverer.apply(config.targets)
         await self._apply_watches(config)
         self.metrics.config_loaded(self._clock.now())

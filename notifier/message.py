@@ -39,6 +39,12 @@ class Tone(StrEnum):
     WARNING = "warning"
 
 
+_UNKNOWN = (
+    "useapi.net does not know this track: it was deleted, has expired or never existed. "
+    "It is not asked for any more."
+)
+_SLOW = "It takes longer than usual; it is still watched."
+_TRY_AGAIN = "Submitting the same request again often works."
 _EMOJI = {Tone.GOOD: "✅", Tone.BAD: "❌", Tone.WARNING: "⚠️"}
 
 
@@ -121,71 +127,52 @@ def _alert(event: Event, alert: Alert) -> Message:
 
 def _news(event_type: EventType, news: TrackNews, at: datetime) -> Message:
     name = _line(news.name, _LONGEST_NAME) or _line(news.audio_id, _LONGEST_NAME)
-    audio_id = one_line(news.audio_id)
     status = _line(news.status, _LONGEST_STATUS)
     match event_type:
         case EventType.TEST:
             kind = EventType.COMPLETED if news.status == Status.COMPLETED else EventType.FAILED
-            message = _news(kind, news, at)
-            return replace(
-                message,
-                headline=f"Test: {message.headline}",
-                note="Only a test: no track has changed.",
-                outcome="only a test",
-            )
+            return _test(_news(kind, news, at))
         case EventType.COMPLETED:
-            return Message(
-                Tone.GOOD,
-                f"{name} is ready",
-                _ended_at(news.track, at),
-                "ready",
-                url=_web_url(news.track),
-                facts=_facts(news.track),
-                prompt=_text(news.track, "prompt"),
-                audio_id=audio_id,
-            )
+            ended_at = _ended_at(news.track, at)
+            message = _of_track(news, Tone.GOOD, f"{name} is ready", ended_at, "ready", note=None)
+            return replace(message, url=_web_url(news.track))
         case EventType.MISSING:
-            return Message(
-                Tone.BAD,
-                f"{name} is missing",
-                at,
-                "missing",
-                facts=_facts(news.track),
-                prompt=_text(news.track, "prompt"),
-                note="useapi.net does not know this track: it was deleted, has expired or never existed. "
-                "It is not asked for any more.",
-                audio_id=audio_id,
-            )
+            return _of_track(news, Tone.BAD, f"{name} is missing", at, "missing", note=_UNKNOWN)
         case EventType.STALLED:
             since = _elapsed(news.track, at)
-            return Message(
-                Tone.WARNING,
-                f"{name} is still {status}" + (f" after {since}" if since else ""),
-                at,
-                "taking long",
-                facts=_facts(news.track),
-                prompt=_text(news.track, "prompt"),
-                note="It takes longer than usual; it is still watched.",
-                audio_id=audio_id,
-            )
+            headline = f"{name} is still {status}" + (f" after {since}" if since else "")
+            return _of_track(news, Tone.WARNING, headline, at, "taking long", note=_SLOW)
         case _:
             ended = "failed" if news.status == Status.FAILED else f"ended as {status}"
             return _failure(f"{name} {ended}", news, at)
 
 
-def _failure(headline: str, news: TrackNews, at: datetime) -> Message:
-    code = _short(news.track, "fail_code")
-    return Message(
-        Tone.BAD,
-        headline,
-        _ended_at(news.track, at),
-        "failed",
-        facts=(*((("Code", code),) if code else ()), *_facts(news.track)),
-        prompt=_text(news.track, "prompt"),
-        detail=_text(news.track, "fail_reason") or _text(news.track, "error"),
-        note="Submitting the same request again often works.",
-        audio_id=one_line(news.audio_id),
+def _test(message: Message) -> Message:
+    return replace(
+        message,
+        headline=f"Test: {message.headline}",
+        note="Only a test: no track has changed.",
+        outcome="only a test",
     )
+
+
+def _failure(headline: str, news: TrackNews, at: datetime) -> Message:
+    message = _of_track(news, Tone.BAD, headline, _ended_at(news.track, at), "failed", note=_TRY_AGAIN)
+    code = _short(news.track, "fail_code")
+    return replace(
+        message,
+        facts=(*((("Code", code),) if code else ()), *message.facts),
+        detail=_text(news.track, "fail_reason") or _text(news.track, "error"),
+    )
+
+
+def _of_track(
+    news: TrackNews, tone: Tone, headline: str, at: datetime, outcome: str, *, note: str | None
+) -> Message:
+    """Return what all messages of a track have."""
+    facts, prompt = _facts(news.track), _text(news.track, "prompt")
+    audio_id = one_line(news.audio_id)
+    return Message(tone, headline, at, outcome, facts=facts, prompt=prompt, note=note, audio_id=audio_id)
 
 
 def _facts(track: Track | None) -> tuple[tuple[str, str], ...]:

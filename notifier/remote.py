@@ -21,6 +21,7 @@ class Sender(Protocol):
     name: str
     target: Target
     narrator: Narrator
+    remote: "RemoteEnd"
 
     def nudge(self) -> None:
         """Look whether the gate is open now."""

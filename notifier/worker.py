@@ -1,97 +1,48 @@
-"""One target's worker: sends what is due when the gate allows, and writes down what came of it.
+"""One target's worker: sends what is due when the gate allows, as wide as the target takes it.
 
-Knows no other target. What an outcome means for the gate and for the rows is decided here, for every type.
+Knows no other target. What follows from an answer is decided in `notifier.aftermath`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
-from random import Random
+from collections.abc import Collection, Sequence
 
 import structlog
 
-from notifier.answer import Answer, Unreachable
-from notifier.clock import Clock
-from notifier.config import DeliverySettings
-from notifier.delivery import Delivered, Delivery, DeliveryState, Outcome, Rejected, Retry, TargetBroken
+from notifier.aftermath import Aftermath, Attempt, Equipment
+from notifier.delivery import Delivery, DeliveryState
 from notifier.due import Due
-from notifier.event import Alert
 from notifier.gate import Gate, Passage
-from notifier.grouping import Grouping, Retrial
-from notifier.metrics import Metrics
+from notifier.grouping import Grouping
 from notifier.narrator import Narrator
 from notifier.remote import RemoteEnd
-from notifier.secret import Masker
 from notifier.sending import send
-from notifier.store import Settlement, StorageError, Store
+from notifier.store import StorageError
 from notifier.targets import Request, Target
-from notifier.text import one_line, shorten
-from notifier.wire import Wire
 
-_LONGEST_ANSWER = 500
-_SCANNED = 4096
 _STORE_RETRY = 1.0
 _LAST_CHANCE = 10.0
-_USED_UP = "the rate limit is used up"
-_CRASHED = "an error of the notifier itself"
-_OUTCOMES: Mapping[type[Outcome], str] = {
-    Delivered: "delivered",
-    Retry: "retry",
-    Rejected: "rejected",
-    TargetBroken: "target_broken",
-}
 
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Common:
-    """What all workers share; a reload replaces settings and masker."""
-
-    store: Store
-    wire: Wire
-    clock: Clock
-    rng: Random
-    metrics: Metrics
-    settings: DeliverySettings
-    masker: Masker
-    report: Callable[[Alert], Awaitable[None]]
-    hold: Callable[[Callable[[Target], bool], timedelta, str], Awaitable[None]] | None = None
-    """Lets the targets wait that a limit is said to hold for; the deliverer fills it in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One HTTP try: what it carries, and the passage through the gate that it was given."""
-
-    deliveries: Sequence[Delivery]
-    request: Request | None
-    """None when rendering failed, which is a bug of ours."""
-    remote: RemoteEnd
-    passage: Passage
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        """The deliveries that it carries."""
-        return tuple(delivery.id for delivery in self.deliveries)
 
 
 class Worker:
     """Sends what one target is owed. Paused, waiting or slow, it concerns no other."""
 
-    def __init__(self, name: str, target: Target, common: Common, remote: RemoteEnd) -> None:
+    def __init__(self, name: str, target: Target, equipment: Equipment, remote: RemoteEnd) -> None:
         self.name = name
         self.target = target
         self.remote = remote
-        self.narrator = Narrator(name, clock=common.clock, metrics=common.metrics, report=common.report)
-        self._common = common
+        self.narrator = Narrator(
+            name, clock=equipment.clock, metrics=equipment.metrics, report=equipment.report
+        )
+        self._equipment = equipment
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._attempts: dict[asyncio.Task[DeliveryState], Attempt] = {}
         self._grouping = Grouping()
-        self._due = Due(common.store, name, self.under_way)
+        self._aftermath = Aftermath(self, equipment, self._grouping)
+        self._due = Due(equipment.store, name, self.under_way)
         remote.join(self)
 
     @property
@@ -173,7 +124,7 @@ class Worker:
         deliveries = self._grouping.first_together(due)
         if not deliveries or not self._has_lane():
             return None
-        wait = self.gate.remaining(self._common.clock.monotonic())
+        wait = self.gate.remaining(self._equipment.clock.monotonic())
         if wait > 0:
             return wait
         passage = self.gate.claim()
@@ -188,7 +139,7 @@ class Worker:
         return len(self._attempts) < lanes and not self.gate.is_paused
 
     def _start(self, deliveries: Sequence[Delivery], passage: Passage) -> None:
-        self.gate.enter(self._common.clock.monotonic())
+        self.gate.enter(self._equipment.clock.monotonic())
         request = self._render(deliveries)
         carried = deliveries if request is None else deliveries[: request.event_count]
         self._due.take(len(carried))
@@ -206,7 +157,7 @@ class Worker:
 
     def _render(self, deliveries: Sequence[Delivery]) -> Request | None:
         """Render a request; None when that fails, which is a bug of ours and must not stop the target."""
-        now, is_plain = self._common.clock.now(), self._grouping.is_plain(deliveries[0])
+        now, is_plain = self._equipment.clock.now(), self._grouping.is_plain(deliveries[0])
         try:
             events = [delivery.event for delivery in deliveries]
             request = self.target.render(events, now=now, is_plain=is_plain)
@@ -218,145 +169,13 @@ class Worker:
         return request
 
     async def _try(self, attempt: Attempt) -> DeliveryState:
-        common, request = self._common, attempt.request
+        wire, masker, request = self._equipment.wire, self._equipment.masker, attempt.request
         try:
-            answer = await send(common.wire, request, common.masker) if request is not None else None
-            outcome = self._outcome(answer)
-            if not isinstance(outcome, Delivered) and not self._is_current(attempt):
-                outcome = Retry(outcome.reason)  # of the URL before: it says nothing of the one in force
-            return await self._follow(attempt, outcome, answer)
+            answer = await send(wire, request, masker) if request is not None else None
+            return await self._aftermath.follow(attempt, answer)
         except Exception:
             log.exception("delivery.crashed", target=self.name)
-            self._move_gate(attempt.passage, Retry(_CRASHED), None)  # a bug of ours must not hammer anybody
+            self._aftermath.crashed(attempt)
             return DeliveryState.PENDING
         finally:
             attempt.remote.gate.release(attempt.passage)
-
-    def _is_current(self, attempt: Attempt) -> bool:
-        """Say whether an answer concerns the remote end in force, and not one of before."""
-        return attempt.remote is self.remote and self.gate.is_current(attempt.passage)
-
-    def _outcome(self, answer: Answer | Unreachable | None) -> Outcome:
-        match answer:
-            case None:
-                return Rejected("the message could not be put together")
-            case Unreachable(reason=reason):
-                return Retry(reason)
-            case Answer():
-                return self.target.classify(answer, now=self._common.clock.now())
-
-    async def _follow(
-        self, attempt: Attempt, outcome: Outcome, answer: Answer | Unreachable | None
-    ) -> DeliveryState:
-        """Let the gate and the rows follow from an outcome, then say so; return what became of the rows."""
-        clock, is_current = self._common.clock, self._is_current(attempt)
-        spared = self._spared(answer)
-        if is_current:
-            self._move_gate(attempt.passage, outcome, spared)
-            await self._share(outcome, spared)
-        retrial = (
-            self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
-        )
-        state, kind = _state(outcome, retrial), _OUTCOMES[type(outcome)]
-        is_down = is_current and isinstance(outcome, Retry)
-        settlement = Settlement(
-            target=self.name,
-            deliveries=attempt.ids,
-            at=clock.now(),
-            status=answer.status if isinstance(answer, Answer) else None,
-            answer=_answer_text(answer, outcome.reason),
-            outcome=kind,
-            state=state,
-            expires=clock.now() - self._common.settings.give_up_after if is_down else None,
-            under_way=self.remote.under_way(),
-        )
-        dead = await self._settle(settlement)
-        self._common.metrics.attempts.labels(self.name, kind).inc(len(attempt.deliveries))
-        if state is not DeliveryState.PENDING:
-            self._grouping.settled(attempt.ids)
-        await self._say(attempt, outcome, retrial, is_current=is_current)
-        for name, deliveries in dead.items():
-            await self._narrators().get(name, self.narrator).dead(deliveries, outcome.reason)
-        return state
-
-    def _spared(self, answer: Answer | Unreachable | None) -> timedelta | None:
-        if not isinstance(answer, Answer):
-            return None
-        return self.target.spared_for(answer, now=self._common.clock.now())
-
-    def _move_gate(self, passage: Passage, outcome: Outcome, spared: timedelta | None) -> None:
-        now = self._common.clock.monotonic()
-        match outcome:
-            case Delivered() | Rejected():
-                self.gate.succeeded()
-            case TargetBroken(reason=reason):
-                self.gate.pause(reason)
-            case Retry(reason=reason, after=after):
-                self.gate.failed(now, passage, reason, after=after)
-        if spared is not None:
-            self.gate.hold(now, spared, _USED_UP)
-
-    async def _settle(self, settlement: Settlement) -> Mapping[str, Collection[int]]:
-        """Write an attempt down, however long the disk takes: what was sent must not be sent again."""
-        while True:
-            remote, rows = self.remote, self.remote.rows(self._common.clock)
-            try:
-                dead = await self._common.store.settle(
-                    replace(settlement, gates=rows) if rows else settlement
-                )
-            except StorageError:
-                await asyncio.sleep(_STORE_RETRY)
-            else:
-                remote.stored(rows)
-                return dead
-
-    def _narrators(self) -> Mapping[str, Narrator]:
-        return {name: sender.narrator for name, sender in self.remote.senders.items()}
-
-    async def _say(
-        self, attempt: Attempt, outcome: Outcome, retrial: Retrial | None, *, is_current: bool
-    ) -> None:
-        match outcome:
-            case Delivered():
-                self.narrator.delivered(attempt.deliveries)
-                if is_current and not self.gate.is_paused:
-                    for narrator in self._narrators().values():
-                        await narrator.well()
-            case Retry(reason=reason):
-                wait = self.gate.closed_for(self._common.clock.monotonic())
-                self.narrator.retry_scheduled(attempt.deliveries, reason, wait)
-            case TargetBroken(reason=reason):
-                for narrator in self._narrators().values():
-                    await narrator.paused(reason)
-            case Rejected(reason=reason) if retrial is not None:
-                self.narrator.refused(attempt.deliveries, reason, retrial)
-
-    async def _share(self, outcome: Outcome, spared: timedelta | None) -> None:
-        """Let other targets wait, too, that the service's limit is said to hold for."""
-        hold, mine = self._common.hold, self.target
-        if hold is None:
-            return
-        if spared is not None:
-            await hold(mine.shares_limit_with, spared, _USED_UP)
-        match outcome:
-            case Retry(reason=reason, after=timedelta() as after, is_global=True):
-                await hold(lambda other: other.type_name == mine.type_name, after, reason)
-            case Retry(reason=reason, after=timedelta() as after):
-                await hold(mine.shares_limit_with, after, reason)
-
-
-def _state(outcome: Outcome, retrial: Retrial | None) -> DeliveryState:
-    match outcome:
-        case Delivered():
-            return DeliveryState.DELIVERED
-        case Rejected() if retrial is None:
-            return DeliveryState.DEAD
-        case _:
-            return DeliveryState.PENDING
-
-
-def _answer_text(answer: Answer | Unreachable | None, reason: str) -> str:
-    """Return what the state file keeps of an answer."""
-    if isinstance(answer, Answer) and answer.body:
-        return shorten(one_line(answer.body[:_SCANNED]), _LONGEST_ANSWER)
-    return shorten(reason, _LONGEST_ANSWER)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from notifier.aftermath import Equipment
 from notifier.answer import Answer
 from notifier.clock import SystemClock
 from notifier.config import DeliverySettings
@@ -28,7 +29,6 @@ from notifier.track import parse
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.wire import Wire
-from notifier.worker import Common
 from tests.support.servers import PATIENCE, Reply, Server
 from tests.support.tracks import audio_id, completed
 from tests.targets.given import make
@@ -48,7 +48,7 @@ def target(kind: str, url: str, **keys: Any) -> Target:
 @dataclass
 class Bench:
     store: Store
-    common: Common
+    equipment: Equipment
     deliverer: Deliverer
     receiver: Server
     reporter: Reporter
@@ -82,7 +82,7 @@ def all_are(state: str) -> Callable[[list[DeliveryRow]], bool]:
 async def bench(store: Store, receiver: Server) -> AsyncIterator[Bench]:
     reporter = Reporter(store, SystemClock(), ("alerts", "studio"))
     async with Wire(timeout=QUICK.timeout, connections=20, largest_answer=65536) as wire:
-        common = Common(
+        equipment = Equipment(
             store=store,
             wire=wire,
             clock=SystemClock(),
@@ -92,9 +92,9 @@ async def bench(store: Store, receiver: Server) -> AsyncIterator[Bench]:
             masker=Masker(),
             report=reporter.report,
         )
-        deliverer = Deliverer(common)
+        deliverer = Deliverer(equipment)
         reporter.wake, reporter.sharing = deliverer.wake, deliverer.sharing
-        yield Bench(store, common, deliverer, receiver, reporter)
+        yield Bench(store, equipment, deliverer, receiver, reporter)
         assert deliverer.crashed() is None
         await deliverer.stop()
 
@@ -237,7 +237,7 @@ async def test_a_pause_survives_a_restart_and_ends_with_another_url(bench: Bench
     await bench.rows(lambda rows: any(row.target == "alerts" for row in rows))
     await bench.deliverer.stop()
 
-    again = Deliverer(bench.common)
+    again = Deliverer(bench.equipment)
     await again.apply(targets)
     assert list(again.paused()) == ["studio"]
     await again.apply({"studio": target("slack", f"{bench.receiver.url}/slack/other")})
@@ -271,7 +271,7 @@ async def test_a_rate_limit_is_waited_out_and_kept_over_a_restart(bench: Bench) 
     assert row.next_attempt_at is not None
     assert row.next_attempt_at - datetime.now(UTC) > timedelta(minutes=59)
 
-    again = Deliverer(bench.common)
+    again = Deliverer(bench.equipment)
     await again.apply(targets)
     await bench.finish(2, "archive")
     await again.look_again()
@@ -414,7 +414,7 @@ async def test_stopping_lets_an_attempt_under_way_finish_and_starts_no_other(ben
 
 async def test_secrets_are_masked_in_what_is_stored_of_an_answer(bench: Bench) -> None:
     url = f"{bench.receiver.url}/hook/very-secret-part"
-    bench.common.masker = Masker(url_parts(url))
+    bench.equipment.masker = Masker(url_parts(url))
     bench.receiver.reply("/hook/very-secret-part", Reply(500, f"POST {url}\x00\x1b[31m failed " + "x" * 9000))
     await bench.deliverer.apply({"archive": target("webhook", url)})
     await bench.finish(1, "archive")
@@ -465,7 +465,7 @@ class SlowStore(Store):
 async def test_a_limit_told_while_the_outbox_is_read_holds_what_was_found_there(bench: Bench) -> None:
     async with SlowStore(bench.store.path) as slow:
         slow.held, slow.asked = asyncio.Event(), asyncio.Event()
-        bench.common.store = slow
+        bench.equipment.store = slow
         told = asyncio.Event()
         limited = Reply(429, headers={"Retry-After": "3600"}, delay_until=told)
         bench.receiver.reply("/hook", limited, Reply(status=204))
@@ -607,7 +607,7 @@ async def test_targets_with_the_same_url_are_paused_and_resumed_together(bench: 
     assert [row.target for row in rows if row.type == "notifier.alert"] == ["alerts", "alerts"]
 
     await bench.deliverer.stop()
-    again = Deliverer(bench.common)
+    again = Deliverer(bench.equipment)
     await again.apply(targets)
     assert sorted(again.paused()) == ["one", "two"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from notifier import display, report
-from notifier.cli.common import config_option, fail, json_option, state_option
+from notifier.cli.options import config_option, fail, json_option, state_option
 from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
 from notifier.delivery import DeliveryState

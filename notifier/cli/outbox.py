@@ -3,7 +3,7 @@
 import click
 
 from notifier import display, report
-from notifier.cli.common import config_option, json_option, state_option
+from notifier.cli.options import config_option, json_option, state_option
 from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
 from notifier.store import Store, is_running

@@ -7,7 +7,7 @@ from typing import TypeVar
 import click
 
 from notifier import loading, paths
-from notifier.cli.common import EXIT_STORAGE, fail, unknown_target
+from notifier.cli.options import EXIT_STORAGE, fail, unknown_target
 from notifier.config import Config
 from notifier.loading import InvalidConfigError
 from notifier.settings import Unresolved

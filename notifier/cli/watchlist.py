@@ -19,7 +19,7 @@ import click
 import structlog
 
 from notifier import display, loading, paths
-from notifier.cli.common import (
+from notifier.cli.options import (
     EXIT_CONFIG,
     EXIT_IN_USE,
     EXIT_STORAGE,

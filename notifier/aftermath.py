@@ -1,0 +1,222 @@
+"""What follows from an attempt: for the gate, for the rows of the outbox, for other targets; and saying so.
+
+The same for every type of target. Sends nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from random import Random
+
+from notifier.answer import Answer, Unreachable
+from notifier.clock import Clock
+from notifier.config import DeliverySettings
+from notifier.delivery import Delivered, Delivery, DeliveryState, Outcome, Rejected, Retry, TargetBroken
+from notifier.event import Alert
+from notifier.gate import Passage
+from notifier.grouping import Grouping, Retrial
+from notifier.metrics import Metrics
+from notifier.narrator import Narrator
+from notifier.remote import RemoteEnd, Sender
+from notifier.secret import Masker
+from notifier.store import Settlement, StorageError, Store
+from notifier.targets import Request, Target
+from notifier.text import one_line, shorten
+from notifier.wire import Wire
+
+_LONGEST_ANSWER = 500
+_SCANNED = 4096
+_STORE_RETRY = 1.0
+_USED_UP = "the rate limit is used up"
+_CRASHED = "an error of the notifier itself"
+_OUTCOMES: Mapping[type[Outcome], str] = {
+    Delivered: "delivered",
+    Retry: "retry",
+    Rejected: "rejected",
+    TargetBroken: "target_broken",
+}
+
+
+@dataclass(slots=True)
+class Equipment:
+    """What all workers work with; a reload replaces settings and masker."""
+
+    store: Store
+    wire: Wire
+    clock: Clock
+    rng: Random
+    metrics: Metrics
+    settings: DeliverySettings
+    masker: Masker
+    report: Callable[[Alert], Awaitable[None]]
+    hold: Callable[[Callable[[Target], bool], timedelta, str], Awaitable[None]] | None = None
+    """Lets the targets wait that a limit is said to hold for; the deliverer fills it in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One HTTP try: what it carries, and the passage through the gate that it was given."""
+
+    deliveries: Sequence[Delivery]
+    request: Request | None
+    """None when rendering failed, which is a bug of ours."""
+    remote: RemoteEnd
+    passage: Passage
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The deliveries that it carries."""
+        return tuple(delivery.id for delivery in self.deliveries)
+
+
+class Aftermath:
+    """Draws the consequences of one sender's attempts."""
+
+    def __init__(self, sender: Sender, equipment: Equipment, grouping: Grouping) -> None:
+        self._sender = sender
+        self._equipment = equipment
+        self._grouping = grouping
+
+    def is_current(self, attempt: Attempt) -> bool:
+        """Say whether an answer concerns the remote end in force, and not one of before."""
+        remote = self._sender.remote
+        return attempt.remote is remote and remote.gate.is_current(attempt.passage)
+
+    async def follow(self, attempt: Attempt, answer: Answer | Unreachable | None) -> DeliveryState:
+        """Let gate, rows and words follow from an answer; return what became of the deliveries."""
+        outcome = self._outcome(answer)
+        if not isinstance(outcome, Delivered) and not self.is_current(attempt):
+            outcome = Retry(outcome.reason)  # of the URL before: it says nothing of the one in force
+        return await self._follow(attempt, outcome, answer)
+
+    def crashed(self, attempt: Attempt) -> None:
+        """Let a bug of ours hammer nobody: back off as after a failure of the remote end."""
+        self._move_gate(attempt.remote, attempt.passage, Retry(_CRASHED), None)
+
+    def _outcome(self, answer: Answer | Unreachable | None) -> Outcome:
+        match answer:
+            case None:
+                return Rejected("the message could not be put together")
+            case Unreachable(reason=reason):
+                return Retry(reason)
+            case Answer():
+                return self._sender.target.classify(answer, now=self._equipment.clock.now())
+
+    async def _follow(
+        self, attempt: Attempt, outcome: Outcome, answer: Answer | Unreachable | None
+    ) -> DeliveryState:
+        """Let the gate and the rows follow from an outcome, then say so; return what became of the rows."""
+        clock, is_current = self._equipment.clock, self.is_current(attempt)
+        spared = self._spared(answer)
+        if is_current:
+            self._move_gate(attempt.remote, attempt.passage, outcome, spared)
+            await self._share(outcome, spared)
+        retrial = (
+            self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
+        )
+        state, kind = _state(outcome, retrial), _OUTCOMES[type(outcome)]
+        is_down = is_current and isinstance(outcome, Retry)
+        settlement = Settlement(
+            target=self._sender.name,
+            deliveries=attempt.ids,
+            at=clock.now(),
+            status=answer.status if isinstance(answer, Answer) else None,
+            answer=_answer_text(answer, outcome.reason),
+            outcome=kind,
+            state=state,
+            expires=clock.now() - self._equipment.settings.give_up_after if is_down else None,
+            under_way=self._sender.remote.under_way(),
+        )
+        dead = await self._settle(settlement)
+        self._equipment.metrics.attempts.labels(self._sender.name, kind).inc(len(attempt.deliveries))
+        if state is not DeliveryState.PENDING:
+            self._grouping.settled(attempt.ids)
+        await self._say(attempt, outcome, retrial, is_current=is_current)
+        for name, deliveries in dead.items():
+            await self._narrators().get(name, self._sender.narrator).dead(deliveries, outcome.reason)
+        return state
+
+    def _spared(self, answer: Answer | Unreachable | None) -> timedelta | None:
+        if not isinstance(answer, Answer):
+            return None
+        return self._sender.target.spared_for(answer, now=self._equipment.clock.now())
+
+    def _move_gate(
+        self, remote: RemoteEnd, passage: Passage, outcome: Outcome, spared: timedelta | None
+    ) -> None:
+        now, gate = self._equipment.clock.monotonic(), remote.gate
+        match outcome:
+            case Delivered() | Rejected():
+                gate.succeeded()
+            case TargetBroken(reason=reason):
+                gate.pause(reason)
+            case Retry(reason=reason, after=after):
+                gate.failed(now, passage, reason, after=after)
+        if spared is not None:
+            gate.hold(now, spared, _USED_UP)
+
+    async def _settle(self, settlement: Settlement) -> Mapping[str, Collection[int]]:
+        """Write an attempt down, however long the disk takes: what was sent must not be sent again."""
+        while True:
+            remote, rows = self._sender.remote, self._sender.remote.rows(self._equipment.clock)
+            try:
+                dead = await self._equipment.store.settle(
+                    replace(settlement, gates=rows) if rows else settlement
+                )
+            except StorageError:
+                await asyncio.sleep(_STORE_RETRY)
+            else:
+                remote.stored(rows)
+                return dead
+
+    def _narrators(self) -> Mapping[str, Narrator]:
+        return {name: sender.narrator for name, sender in self._sender.remote.senders.items()}
+
+    async def _say(
+        self, attempt: Attempt, outcome: Outcome, retrial: Retrial | None, *, is_current: bool
+    ) -> None:
+        match outcome:
+            case Delivered():
+                self._sender.narrator.delivered(attempt.deliveries)
+                if is_current and not self._sender.remote.gate.is_paused:
+                    for narrator in self._narrators().values():
+                        await narrator.well()
+            case Retry(reason=reason):
+                wait = self._sender.remote.gate.closed_for(self._equipment.clock.monotonic())
+                self._sender.narrator.retry_scheduled(attempt.deliveries, reason, wait)
+            case TargetBroken(reason=reason):
+                for narrator in self._narrators().values():
+                    await narrator.paused(reason)
+            case Rejected(reason=reason) if retrial is not None:
+                self._sender.narrator.refused(attempt.deliveries, reason, retrial)
+
+    async def _share(self, outcome: Outcome, spared: timedelta | None) -> None:
+        """Let other targets wait, too, that the service's limit is said to hold for."""
+        hold, mine = self._equipment.hold, self._sender.target
+        if hold is None:
+            return
+        if spared is not None:
+            await hold(mine.shares_limit_with, spared, _USED_UP)
+        match outcome:
+            case Retry(reason=reason, after=timedelta() as after, is_global=True):
+                await hold(lambda other: other.type_name == mine.type_name, after, reason)
+            case Retry(reason=reason, after=timedelta() as after):
+                await hold(mine.shares_limit_with, after, reason)
+
+
+def _state(outcome: Outcome, retrial: Retrial | None) -> DeliveryState:
+    match outcome:
+        case Delivered():
+            return DeliveryState.DELIVERED
+        case Rejected() if retrial is None:
+            return DeliveryState.DEAD
+        case _:
+            return DeliveryState.PENDING
+
+
+def _answer_text(answer: Answer | Unreachable | None, reason: str) -> str:
+    """Return what the state file keeps of an answer."""
+    if isinstance(answer, Answer) and answer.body:
+        return shorten(one_line(answer.body[:_SCANNED]), _LONGEST_ANSWER)
+    return shorten(reason, _LONGEST_ANSWER)
