@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
+from typing import Protocol
 
 from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock
 from notifier.config import DeliverySettings
 from notifier.delivery import Delivered, Delivery, DeliveryState, Outcome, Rejected, Retry, TargetBroken
+from notifier.duration import spell
 from notifier.event import Alert
 from notifier.gate import Passage
 from notifier.grouping import Grouping, Retrial
@@ -38,6 +40,14 @@ _OUTCOMES: Mapping[type[Outcome], str] = {
 }
 
 
+class Hold(Protocol):
+    """Lets all wait that the service counts together with a target, or all targets of its type."""
+
+    async def __call__(self, target: Target, length: timedelta, reason: str, *, is_global: bool) -> None:
+        """Send them nothing before `length` is over."""
+        ...
+
+
 @dataclass(slots=True)
 class Equipment:
     """What all workers work with; a reload replaces settings and masker."""
@@ -50,8 +60,8 @@ class Equipment:
     settings: DeliverySettings
     masker: Masker
     report: Callable[[Alert], Awaitable[None]]
-    hold: Callable[[Callable[[Target], bool], timedelta, str], Awaitable[None]] | None = None
-    """Lets the targets wait that a limit is said to hold for; the deliverer fills it in."""
+    hold: Hold | None = None
+    """Lets all wait that a limit is said to hold for; the deliverer fills it in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,8 @@ class Attempt:
     """One HTTP try: what it carries, and the passage through the gate that it was given."""
 
     deliveries: Sequence[Delivery]
+    target: Target
+    """As it was when it asked: it is its answer."""
     request: Request | None
     """None when rendering failed, which is a bug of ours."""
     remote: RemoteEnd
@@ -85,62 +97,67 @@ class Aftermath:
 
     async def follow(self, attempt: Attempt, answer: Answer | Unreachable | None) -> DeliveryState:
         """Let gate, rows and words follow from an answer; return what became of the deliveries."""
-        outcome = self._outcome(answer)
+        outcome = self._outcome(attempt.target, answer)
         if not isinstance(outcome, Delivered) and not self.is_current(attempt):
-            outcome = Retry(outcome.reason)  # of the URL before: it says nothing of the one in force
+            # of the URL before, or from before a person acted: only what the service asks for still counts
+            outcome = Retry(outcome.reason, after=outcome.after if isinstance(outcome, Retry) else None)
+            if outcome.after is not None:
+                attempt.remote.gate.hold(self._equipment.clock.monotonic(), outcome.after, outcome.reason)
         return await self._follow(attempt, outcome, answer)
 
     def crashed(self, attempt: Attempt) -> None:
         """Let a bug of ours hammer nobody: back off as after a failure of the remote end."""
         self._move_gate(attempt.remote, attempt.passage, Retry(_CRASHED), None)
 
-    def _outcome(self, answer: Answer | Unreachable | None) -> Outcome:
+    def _outcome(self, target: Target, answer: Answer | Unreachable | None) -> Outcome:
         match answer:
             case None:
                 return Rejected("the message could not be put together")
             case Unreachable(reason=reason):
                 return Retry(reason)
             case Answer():
-                return self._sender.target.classify(answer, now=self._equipment.clock.now())
+                return target.classify(answer, now=self._equipment.clock.now())
 
     async def _follow(
         self, attempt: Attempt, outcome: Outcome, answer: Answer | Unreachable | None
     ) -> DeliveryState:
         """Let the gate and the rows follow from an outcome, then say so; return what became of the rows."""
         clock, is_current = self._equipment.clock, self.is_current(attempt)
-        spared = self._spared(answer)
-        if is_current:
+        spared = self._spared(attempt.target, answer)
+        if is_current and answer is not None:
             self._move_gate(attempt.remote, attempt.passage, outcome, spared)
-            await self._share(outcome, spared)
+            await self._share(attempt.target, outcome, spared)
         retrial = (
             self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
         )
         state, kind = _state(outcome, retrial), _OUTCOMES[type(outcome)]
-        is_down = is_current and isinstance(outcome, Retry)
+        is_down, patience = is_current and isinstance(outcome, Retry), self._equipment.settings.give_up_after
         settlement = Settlement(
             target=self._sender.name,
             deliveries=attempt.ids,
             at=clock.now(),
             status=answer.status if isinstance(answer, Answer) else None,
             answer=_answer_text(answer, outcome.reason),
+            error=outcome.reason,
             outcome=kind,
             state=state,
-            expires=clock.now() - self._equipment.settings.give_up_after if is_down else None,
-            under_way=self._sender.remote.under_way(),
+            expires=clock.now() - patience if is_down else None,
+            given_up=f"given up after {spell(patience)}: {outcome.reason}",
         )
         dead = await self._settle(settlement)
         self._equipment.metrics.attempts.labels(self._sender.name, kind).inc(len(attempt.deliveries))
         if state is not DeliveryState.PENDING:
             self._grouping.settled(attempt.ids)
         await self._say(attempt, outcome, retrial, is_current=is_current)
+        why = settlement.given_up if is_down else outcome.reason
         for name, deliveries in dead.items():
-            await self._narrators().get(name, self._sender.narrator).dead(deliveries, outcome.reason)
+            await self._narrators().get(name, self._sender.narrator).dead(deliveries, why)
         return state
 
-    def _spared(self, answer: Answer | Unreachable | None) -> timedelta | None:
+    def _spared(self, target: Target, answer: Answer | Unreachable | None) -> timedelta | None:
         if not isinstance(answer, Answer):
             return None
-        return self._sender.target.spared_for(answer, now=self._equipment.clock.now())
+        return target.spared_for(answer, now=self._equipment.clock.now())
 
     def _move_gate(
         self, remote: RemoteEnd, passage: Passage, outcome: Outcome, spared: timedelta | None
@@ -159,15 +176,17 @@ class Aftermath:
     async def _settle(self, settlement: Settlement) -> Mapping[str, Collection[int]]:
         """Write an attempt down, however long the disk takes: what was sent must not be sent again."""
         while True:
-            remote, rows = self._sender.remote, self._sender.remote.rows(self._equipment.clock)
+            remote = self._sender.remote
+            row = remote.row(self._equipment.clock)
+            if row is not None:
+                under_way, behind = remote.under_way(), tuple(remote.senders)
+                settlement = replace(settlement, gate=row, under_way=under_way, behind=behind)
             try:
-                dead = await self._equipment.store.settle(
-                    replace(settlement, gates=rows) if rows else settlement
-                )
+                dead = await self._equipment.store.settle(settlement)
             except StorageError:
                 await asyncio.sleep(_STORE_RETRY)
             else:
-                remote.stored(rows)
+                remote.stored(row)
                 return dead
 
     def _narrators(self) -> Mapping[str, Narrator]:
@@ -191,18 +210,18 @@ class Aftermath:
             case Rejected(reason=reason) if retrial is not None:
                 self._sender.narrator.refused(attempt.deliveries, reason, retrial)
 
-    async def _share(self, outcome: Outcome, spared: timedelta | None) -> None:
-        """Let other targets wait, too, that the service's limit is said to hold for."""
-        hold, mine = self._equipment.hold, self._sender.target
+    async def _share(self, target: Target, outcome: Outcome, spared: timedelta | None) -> None:
+        """Let others wait, too, that the service's limit is said to hold for."""
+        hold = self._equipment.hold
         if hold is None:
             return
-        if spared is not None:
-            await hold(mine.shares_limit_with, spared, _USED_UP)
         match outcome:
             case Retry(reason=reason, after=timedelta() as after, is_global=True):
-                await hold(lambda other: other.type_name == mine.type_name, after, reason)
-            case Retry(reason=reason, after=timedelta() as after):
-                await hold(mine.shares_limit_with, after, reason)
+                await hold(target, after, reason, is_global=True)
+            case Retry(reason=reason, after=timedelta() as after) if target.shares_limit:
+                await hold(target, after, reason, is_global=False)
+        if spared is not None and target.shares_limit:
+            await hold(target, spared, _USED_UP, is_global=False)
 
 
 def _state(outcome: Outcome, retrial: Retrial | None) -> DeliveryState:
@@ -216,7 +235,9 @@ def _state(outcome: Outcome, retrial: Retrial | None) -> DeliveryState:
 
 
 def _answer_text(answer: Answer | Unreachable | None, reason: str) -> str:
-    """Return what the state file keeps of an answer."""
-    if isinstance(answer, Answer) and answer.body:
+    """Return what the state file keeps of an answer: its words, or in ours what it is instead of words."""
+    if not isinstance(answer, Answer):
+        return shorten(reason, _LONGEST_ANSWER)
+    if answer.body and not answer.is_page and not 300 <= answer.status < 400:
         return shorten(one_line(answer.body[:_SCANNED]), _LONGEST_ANSWER)
-    return shorten(reason, _LONGEST_ANSWER)
+    return shorten(reason.removeprefix(f"HTTP {answer.status}").removeprefix(": "), _LONGEST_ANSWER)

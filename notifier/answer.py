@@ -32,14 +32,16 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: str
+    broken_off: str | None = None
+    """Why the body broke off before its end, as a sentence for people; None when it did not."""
 
     @property
     def is_html(self) -> bool:
         """Whether it is declared or looks like a page for people, as a proxy in between sends them."""
-        return "html" in self.headers.get("Content-Type", "").lower() or self._is_page
+        return "html" in self.headers.get("Content-Type", "").lower() or self.is_page
 
     @property
-    def _is_page(self) -> bool:
+    def is_page(self) -> bool:
         """Whether it looks like such a page; Slack declares its one-word answers as HTML, too."""
         return self.body.lstrip("\ufeff \t\r\n")[:1] == "<"
 
@@ -56,7 +58,7 @@ class Answer:
         said = one_line(self.body[:4096] if said is None else said)
         if 300 <= self.status < 400:
             said = f"redirects to {self._redirect_host()}"
-        elif self._is_page:
+        elif self.is_page:
             said = "an HTML page"
         return shorten(f"HTTP {self.status}: {said}" if said else f"HTTP {self.status}", _LONGEST_REASON)
 
@@ -72,7 +74,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """No answer came; the reason is a sentence for people."""
+    """No answer came, not even its status; the reason is a sentence for people."""
 
     reason: str
 

@@ -167,7 +167,7 @@ class App:
             task.result()
 
     async def _every_second(self) -> None:
-        tick, version, status = 0, await self._data_version(), self.summary()
+        tick, status = 0, self.summary()
         while True:
             await asyncio.sleep(_TICK)
             tick += 1
@@ -175,7 +175,7 @@ class App:
             await self.engine.reporter.retry()
             await self.engine.upstream.remind()
             if tick % _LOOK_AT_STORE_EVERY == 0:
-                version = await self._look_at_store(version)
+                await self._look_at_store()
             if tick % _TIDY_EVERY == 0:
                 await self.engine.tidy()
             await self.reloader.look()
@@ -201,17 +201,11 @@ class App:
         alert = Alert(Problem.STORAGE_FAILED, path, summary, is_resolved=trouble is None)
         await self.engine.reporter.report(alert)  # leaves once there is a disk to keep it
 
-    async def _data_version(self) -> int:
-        return await self.engine.reporter.attempt(self.store.data_version(), default=0)
-
-    async def _look_at_store(self, known: int) -> int:
+    async def _look_at_store(self) -> None:
         """Take up what a person changed with the commands; find out whether a failing disk is well again."""
         if self.store.trouble is not None:
             await self.engine.reporter.attempt(self.store.prove(), default=None)
-        version = await self._data_version()
-        if version != known:
-            await self.engine.look_again()
-        return version
+        await self.engine.look_again()
 
     async def _feed_watchdog(self) -> None:
         """Tell systemd that all is well while the loop turns and the scheduler makes progress."""

@@ -5,24 +5,28 @@ Never reads a track and never imports what does.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from notifier.aftermath import Equipment
 from notifier.delivery import Backoff
-from notifier.gate import Gate, GateState
-from notifier.gatebook import fingerprint, written_down
+from notifier.gate import Gate
+from notifier.gatebook import fingerprint, take_up, written_down
 from notifier.remote import RemoteEnd
 from notifier.store import StorageError, StoredGate
 from notifier.targets import Target
 from notifier.worker import Worker
 
 
-async def _after(earlier: asyncio.Task[None] | None, worker: Worker) -> None:
-    """Run a worker once the earlier one of the same target has ended, lest both send the same."""
-    if earlier is not None:
-        await asyncio.wait([earlier])
+async def _after(earlier: Collection[asyncio.Task[None]], worker: Worker) -> None:
+    """Run a worker once earlier ones of the same target have ended, lest both send the same."""
+    if earlier:
+        await asyncio.wait(earlier)
     await worker.run()
+
+
+def _service_name(target: Target) -> str:
+    return f":service:{target.type_name}"
 
 
 class Deliverer:
@@ -34,73 +38,91 @@ class Deliverer:
         self._workers: dict[str, Worker] = {}
         self._remotes: dict[str, RemoteEnd] = {}
         """By the mark of each remote end, so that targets with the same URL share one gate."""
+        self._limits: dict[str, Gate] = {}
+        """What services count our requests by, and whole services, by the names of their rows."""
         self._is_stopping = False
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._leaving: dict[Worker, asyncio.Task[None]] = {}
+        self._salt = ""
+        self._has_begun = False
+        """Whether this is no longer the start, at which the engine tells of pauses."""
 
     async def apply(self, targets: Mapping[str, Target]) -> None:
         """Work for these targets from now on; a target whose URL has changed is asked again at once.
 
         Raises StorageError.
         """
-        salt = await self._equipment.store.salt()
-        gates = await self._equipment.store.gates()
-        marks = {name: fingerprint(target.remote_end, salt) for name, target in targets.items()}
+        self._salt = await self._equipment.store.salt()
+        rows = await self._equipment.store.gates()
+        self._keep_limits(targets.values(), rows)
         for name in [name for name in self._workers if name not in targets]:
             self._remove(name)
         for name, target in targets.items():
-            row, mark = gates.get(name), marks[name]
-            remote = self._remotes.get(mark) or self._remote_of(mark, [gates.get(other) for other in marks])
-            is_new = row is None or row.fingerprint != mark
-            if is_new:
-                await self._begin(name, mark, remote)
-            self._put(name, target, remote)
-            self._remotes[mark] = remote
-            if is_new and remote.gate.is_paused:
-                await self._workers[name].narrator.paused(remote.gate.reason or "paused")
-        self._remotes = {mark: remote for mark, remote in self._remotes.items() if remote.senders}
+            await self._put(name, target, rows)
+        self._remotes = {mark: remote for mark, remote in self._remotes.items() if remote.is_in_use}
+        self._has_begun = True
 
-    def _remote_of(self, mark: str, rows: Collection[StoredGate | None]) -> RemoteEnd:
-        """Return the remote end as an earlier run left it."""
-        gate = Gate(backoff=self._backoff, pace=None, rng=self._equipment.rng)
-        remote = RemoteEnd(gate)
-        for row in rows:
-            if row is not None and row.fingerprint == mark:
-                remote.take_up(row, self._equipment.clock)
+    async def _put(self, name: str, target: Target, rows: Mapping[str, StoredGate]) -> None:
+        """Let a worker send what the target is owed, through the gate of its remote end."""
+        remote, row = self._remote_of(target, rows), rows.get(name)
+        limits = {name: self._limits[name] for name in (self._limit_name(target), _service_name(target))}
+        is_new = row is None or row.fingerprint != remote.mark
+        worker = self._workers.get(name)
+        is_told = worker is not None and not is_new
+        if worker is None:
+            worker = self._workers[name] = Worker(name, target, self._equipment, remote)
+            worker.retarget(target, remote, limits)
+            earlier = [task for other, task in self._leaving.items() if other.name == name]
+            self._running[name] = asyncio.create_task(_after(earlier, worker), name=f"worker {name}")
+        else:
+            worker.retarget(target, remote, limits)
+        if is_new:
+            await self._begin(name, remote)
+        if remote.gate.is_paused and not is_told and self._has_begun:
+            await worker.narrator.paused(remote.gate.reason or "paused")
+
+    def _remote_of(self, target: Target, rows: Mapping[str, StoredGate]) -> RemoteEnd:
+        """Return a target's remote end, as it stands or as an earlier run left it."""
+        mark = fingerprint(target.remote_end, self._salt)
+        remote = self._remotes.get(mark)
+        if remote is None:
+            remote = RemoteEnd(mark, Gate(backoff=self._backoff, pace=None, rng=self._equipment.rng))
+            remote.take_up(rows.values(), self._equipment.clock)
+            self._remotes[mark] = remote
+        remote.gate.backoff = self._backoff
         return remote
+
+    def _keep_limits(self, targets: Collection[Target], rows: Mapping[str, StoredGate]) -> None:
+        """Have a gate for each service and for whatever it counts by, with the pace of the most careful."""
+        for target in targets:
+            for name in (self._limit_name(target), _service_name(target)):
+                if name not in self._limits:
+                    limit = Gate(backoff=self._backoff, pace=None, rng=self._equipment.rng)
+                    take_up(limit, rows.get(name), self._equipment.clock)
+                    self._limits[name] = limit
+        for name, limit in self._limits.items():
+            paces = [target.pace for target in targets if target.pace and self._limit_name(target) == name]
+            limit.repace(min(paces, key=lambda pace: pace.count / pace.period.total_seconds(), default=None))
+
+    def _limit_name(self, target: Target) -> str:
+        return f":limit:{fingerprint(target.limiter, self._salt)}"
 
     @property
     def _backoff(self) -> Backoff:
         return Backoff(self._equipment.settings.first_retry, self._equipment.settings.max_retry)
 
-    async def _begin(self, name: str, mark: str, remote: RemoteEnd) -> None:
-        """Note that a target has another remote end than before; what it is owed has waited long enough."""
-        clock, store = self._equipment.clock, self._equipment.store
-        await store.reopen(name, now=clock.now(), fingerprint=mark)
-        if remote.gate.state(clock.monotonic()) is not GateState.OPEN:
-            await store.save_gate(written_down(name, remote.gate, clock))
-
-    def _put(self, name: str, target: Target, remote: RemoteEnd) -> None:
-        remote.gate.backoff = self._backoff
-        worker = self._workers.get(name)
-        if worker is not None:
-            worker.retarget(target, remote)
-            return
-        worker = self._workers[name] = Worker(name, target, self._equipment, remote)
-        earlier = self._leaving.get(name)
-        self._running[name] = asyncio.create_task(_after(earlier, worker), name=f"worker {name}")
+    async def _begin(self, name: str, remote: RemoteEnd) -> None:
+        """Note that a target has another remote end than before, which may be closed already."""
+        row = written_down(name, remote.gate, self._equipment.clock, mark=remote.mark)
+        await self._equipment.store.begin(row)
+        remote.stored(row)
 
     def _remove(self, name: str) -> None:
         """Start no further attempt to a target; those under way end by themselves, and apart from it."""
         worker = self._workers.pop(name)
-        worker.stop()
-        worker.remote.leave(worker)
-        leaving = self._leaving[name] = self._running.pop(name)
-        leaving.add_done_callback(lambda _task: self._forget(name, leaving))
-
-    def _forget(self, name: str, leaving: asyncio.Task[None]) -> None:
-        if self._leaving.get(name) is leaving:
-            del self._leaving[name]
+        worker.leave()
+        leaving = self._leaving[worker] = self._running.pop(name)
+        leaving.add_done_callback(lambda _task: self._leaving.pop(worker, None))
 
     def wake(self, names: Collection[str] | None = None) -> None:
         """Let the workers of these targets, or all, look into the outbox."""
@@ -109,21 +131,25 @@ class Deliverer:
             if worker is not None:
                 worker.wake()
 
-    async def hold(self, applies: Callable[[Target], bool], length: timedelta, reason: str) -> None:
-        """Send nothing to some targets before `length` is over, also after a restart: a service said so."""
-        clock = self._equipment.clock
-        held = [
-            remote
-            for remote in self._remotes.values()
-            if any(applies(sender.target) for sender in remote.senders.values())
-        ]
-        for remote in held:  # NB: all at once, before anything waits for the disk
-            remote.gate.hold(clock.monotonic(), length, reason)
-        for remote in held:
-            rows = remote.rows(clock)
-            with contextlib.suppress(StorageError):
-                await self._equipment.store.save_gate(*rows)
-                remote.stored(rows)
+    async def hold(self, target: Target, length: timedelta, reason: str, *, is_global: bool) -> None:
+        """Send nothing before `length` is over to all that the service counts together with a target.
+
+        Or to all targets of its type. Also after a restart, and to those that come to the watchlist later.
+        """
+        clock, store = self._equipment.clock, self._equipment.store
+        name = _service_name(target) if is_global else self._limit_name(target)
+        held = [remote for remote in self._remotes.values() if name in remote.limits]
+        for gate in [self._limits[name], *(remote.gate for remote in held)]:
+            gate.hold(
+                clock.monotonic(), length, reason
+            )  # NB: all at once, before anything waits for the disk
+        with contextlib.suppress(StorageError):
+            await store.save_gate(written_down(name, self._limits[name], clock))
+            for remote in held:
+                row = remote.row(clock)
+                if row is not None:
+                    await store.save_end(row)
+                    remote.stored(row)
 
     def sharing(self, name: str) -> Collection[str]:
         """Return the targets that have the same remote end as this one, which is one of them."""
@@ -145,14 +171,6 @@ class Deliverer:
             if worker.gate.is_paused
         }
 
-    async def report_standing(self) -> None:
-        """Tell of pauses and dead letters that a crash may have kept from being told."""
-        for name, reason in self.paused().items():
-            await self._workers[name].narrator.paused(reason)
-        for name, backlog in (await self._equipment.store.backlogs()).items():
-            if backlog.dead and name in self._workers:
-                await self._workers[name].narrator.dead_letters(backlog.dead, "given up on in an earlier run")
-
     def names(self) -> Collection[str]:
         """Return the targets that are worked for."""
         return self._workers.keys()
@@ -161,6 +179,8 @@ class Deliverer:
         """Start no further attempt and let those under way finish, for up to 10 seconds."""
         self._is_stopping = True
         for worker in self._workers.values():
+            worker.stop()
+        for worker in self._leaving:
             worker.stop()
         await asyncio.gather(*self._running.values(), *self._leaving.values(), return_exceptions=True)
 

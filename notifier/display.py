@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -110,17 +110,26 @@ def print_overview(overview: Overview, now: datetime) -> None:
 
 
 def _target(target: TargetStatus, now: datetime) -> tuple[str, ...]:
-    what = target.reason or ""
-    if target.state is GateState.PAUSED:
-        what = f"{what}; after mending: notifier resume {target.name}"
-    elif target.until is not None:
-        what = f"{what}; next try {ago(target.until, now)}"
     counts = (target.backlog.pending, target.backlog.dead, target.backlog.delivered)
-    return (target.name, target.type or "removed", target.state, *map(str, counts), what)
+    return (target.name, target.type or "removed", target.state, *map(str, counts), _what(target, now))
 
 
-def print_deliveries(rows: Sequence[DeliveryRow], now: datetime) -> None:
-    """Print what ``deliveries list`` shows."""
+def _what(target: TargetStatus, now: datetime) -> str:
+    """Say why a target takes no messages, and when it does again or who has to act."""
+    reason = target.reason or ""
+    if target.is_gone:  # nothing is tried before its return
+        return reason
+    if target.state is GateState.PAUSED:
+        return f"paused {ago(target.since, now)}: {reason}; after mending: notifier resume {target.name}"
+    if target.until is not None:
+        return f"{reason}; next try {'now' if target.until <= now else ago(target.until, now)}"
+    if target.backlog.dead and not reason:
+        return f"dead letters: notifier deliveries --state dead --target {target.name}"
+    return reason
+
+
+def print_deliveries(rows: Sequence[DeliveryRow], now: datetime, gone: Collection[str]) -> None:
+    """Print what ``deliveries list`` shows; the watchlist no longer names the targets that are gone."""
     table(
         "Deliveries",
         ("id", "state", "target", "event", "name", "since", "tries", "next", "what came back"),
@@ -133,7 +142,7 @@ def print_deliveries(rows: Sequence[DeliveryRow], now: datetime) -> None:
                 row.name,
                 ago(row.created_at, now),
                 str(row.attempt_count),
-                _next(row, now),
+                _next(row, now, gone),
                 shorten(row.last_error or "", 120),
             )
             for row in rows
@@ -142,39 +151,67 @@ def print_deliveries(rows: Sequence[DeliveryRow], now: datetime) -> None:
     )
 
 
-def _next(row: DeliveryRow, now: datetime) -> str:
+def _next(row: DeliveryRow, now: datetime, gone: Collection[str]) -> str:
     if row.state is not DeliveryState.PENDING:
         return "—"
+    if row.target in gone:
+        return "removed"
     if row.next_attempt_at is None:
         return "paused"
     return "now" if row.next_attempt_at <= now else ago(row.next_attempt_at, now)
 
 
-def print_delivery(row: DeliveryRow, attempts: Sequence[AttemptRow], now: datetime) -> None:
+def print_delivery(
+    row: DeliveryRow, attempts: Sequence[AttemptRow], now: datetime, gone: Collection[str]
+) -> None:
     """Print what ``deliveries show`` shows, with what to do next."""
     _write(f"delivery {row.id}: {row.type} of {one_line(row.name)} to {row.target}: {row.state}")
     _write(f"  event      {row.event_id}")
     if row.audio_id:
         _write(f"  track      {row.audio_id}")
     _write(f"  created    {to_rfc3339(row.created_at)} ({ago(row.created_at, now)})")
-    _write(f"  next try   {_next(row, now)}")
+    _write(f"  next try   {_next(row, now, gone)}")
     for attempt in attempts:
-        status = f"HTTP {attempt.status}" if attempt.status is not None else "no answer"
-        _write(f"  {to_rfc3339(attempt.at)}  {attempt.outcome}  {status}: {one_line(attempt.answer)}")
-    for line in _advice(row):
+        _write(f"  {to_rfc3339(attempt.at)}  {attempt.outcome}  {_came_back(attempt)}")
+    for line in _advice(row, gone):
         _write(line)
 
 
-def _advice(row: DeliveryRow) -> list[str]:
+def _came_back(attempt: AttemptRow) -> str:
+    """Say what an attempt came to: status and words of the answer, or why there is none."""
+    status = "" if attempt.status is None else f"HTTP {attempt.status}"
+    return ": ".join(filter(None, (status, one_line(attempt.answer))))
+
+
+def retried(row: DeliveryRow, gone: Collection[str]) -> str:
+    """Say what becomes of a delivery that a person wants to be tried again."""
+    if row.target in gone:
+        return f"will be tried again when {row.target} is on the watchlist again"
+    if row.next_attempt_at is None:
+        return f"waits, for {row.target} is paused; after mending: notifier resume {row.target}"
+    return "will be tried again"
+
+
+def _advice(row: DeliveryRow, gone: Collection[str]) -> list[str]:
     match row.state:
         case DeliveryState.DEAD:
             return [
                 f"try it again:  notifier deliveries retry {row.id}",
                 f"forget it:     notifier deliveries drop {row.id}",
             ]
+        case DeliveryState.PENDING if row.target in gone:
+            return [
+                f"{row.target} is not on the watchlist: this waits for its return",
+                f"forget it:     notifier deliveries drop {row.id}",
+            ]
         case DeliveryState.PENDING if row.next_attempt_at is None:
             return [f"mend the url of {row.target}, then:  notifier resume {row.target}"]
+        case DeliveryState.PENDING if row.last_status == 429:  # its wait is not ours to cut short
+            return ["it is tried again by itself while the daemon runs"]
         case DeliveryState.PENDING:
-            return ["nothing to do: it is tried again by itself while the daemon runs"]
+            return [
+                "it is tried again by itself while the daemon runs",
+                f"once what is wrong is mended, without waiting:  notifier deliveries retry {row.id}",
+            ]
         case DeliveryState.DELIVERED:
             return []

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 
 from notifier.aftermath import Equipment
@@ -23,7 +23,7 @@ from notifier.poller import Limits, Poller
 from notifier.schedule import Schedule
 from notifier.secret import Masker
 from notifier.sending import LARGEST_ANSWER
-from notifier.store import Backlog, Store
+from notifier.store import Backlog, StorageError, Store
 from notifier.track import Status
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
@@ -47,6 +47,8 @@ class Engine:
         self.watches: dict[str, Watched] = {}
         self._clock = clock
         self._closing: set[asyncio.Task[None]] = set()
+        self._seen: int | None = None
+        """The version of the state file up to which all is taken up that other processes changed."""
         self.reporter = Reporter(store, clock, config.alerts)
         self.upstream = Upstream(
             interval=config.poll.interval,
@@ -87,13 +89,16 @@ class Engine:
 
     async def start(self) -> None:
         """Take up what an earlier run left and go to work. Raises StorageError."""
+        self._seen = await self.store.data_version()  # NB: first, so that no later change is missed
         await self.reporter.take_up()
+        await self.reporter.forget_targets(but=self.config.targets)
         self._salt = await self.store.salt()
         self.upstream.fingerprint = _fingerprint(self.config.useapi, self._salt)
         is_rejected = bool(self.reporter.subjects(Problem.TOKEN_REJECTED))
         self.upstream.take_up((await self.store.gates()).get(API_GATE), is_rejected=is_rejected)
         await self.deliverer.apply(self.config.targets)
-        await self.deliverer.report_standing()
+        await self._report_standing()
+        await self._resolve_dead_letters()
         self.schedule.start()
         await self._apply_watches(self.config)
         self.metrics.config_loaded(self._clock.now())
@@ -110,6 +115,8 @@ class Engine:
 
     async def apply(self, config: Config, masker: Masker) -> None:
         """Work by another watchlist from now on. Raises StorageError, and may then be called again."""
+        stayed = self.config.targets.keys() & config.targets.keys()
+        await self.reporter.forget_targets(but=stayed)
         before, self.config = self.config, config
         self._equipment.masker = masker
         self.reporter.alerts = config.alerts
@@ -119,8 +126,18 @@ class Engine:
             self._close_later(self._wire, config.delivery.timeout + before.delivery.timeout)
             self._wire = self._equipment.wire = _wire(config)
         await self.deliverer.apply(config.targets)
+        await self._report_standing(but=self.reporter.subjects(Problem.TARGET_PAUSED))
         await self._apply_watches(config)
         self.metrics.config_loaded(self._clock.now())
+
+    async def _report_standing(self, *, but: Collection[str] = ()) -> None:
+        """Tell of dead letters, and of pauses but some, that a crash or a target's absence kept untold."""
+        for name, reason in self.deliverer.paused().items():
+            if name not in but:
+                await self._narrator(name).paused(reason)
+        for name, backlog in (await self.store.backlogs()).items():
+            if backlog.dead and name in self.config.targets:
+                await self._narrator(name).dead_letters(backlog.dead, "given up on earlier")
 
     def _apply_api(self, before: Config, config: Config) -> None:
         spacing = config.useapi.rate.spacing
@@ -167,7 +184,7 @@ class Engine:
     def _remove(self, audio_id: str) -> None:
         self.watches.pop(audio_id).is_watched = False
         self.schedule.remove(audio_id)
-        self.reporter.forget(audio_id)
+        self.reporter.forget_track(audio_id)
 
     def _change(self, config: Config, watch: Watch, running: Watched) -> None:
         is_quicker = config.interval_of(watch) < running.interval
@@ -189,11 +206,22 @@ class Engine:
         self.schedule.add(unfinished)
 
     async def look_again(self) -> None:
-        """Take up what a person changed in the state file with the commands."""
-        await self.reporter.attempt(self.deliverer.look_again(), default=None)
-        backlogs = await self.reporter.attempt(self.store.backlogs(), default=None)
-        if backlogs is None:
+        """Take up what a person has changed in the state file with the commands since the last look.
+
+        A look that fails is none: the next one takes up what it missed.
+        """
+        try:
+            version = await self.store.data_version()
+            if version != self._seen:
+                await self.deliverer.look_again()
+                await self._resolve_dead_letters()
+                self._seen = version
+        except StorageError:
             return
+
+    async def _resolve_dead_letters(self) -> None:
+        """Tell `alerts` of the targets that they know to have dead letters and that have none any more."""
+        backlogs = await self.store.backlogs()
         for target in self.reporter.subjects(Problem.DELIVERY_DEAD):
             if backlogs.get(target, Backlog()).dead == 0:
                 summary = f"{target} has no dead letters any more"
@@ -209,9 +237,11 @@ class Engine:
                 gone = f"the target {target} is not on the watchlist"
                 giving_up = self.store.expire(target, counted_before=before, at=now, why=gone)
                 given_up = await self.reporter.attempt(giving_up, default=[])
-                report = self.reporter.report
-                narrator = Narrator(target, clock=self._clock, metrics=self.metrics, report=report)
-                await narrator.dead(given_up, gone)
+                await self._narrator(target).dead(given_up, gone)
+        await self.reporter.attempt(self._resolve_dead_letters(), default=None)
+
+    def _narrator(self, target: str) -> Narrator:
+        return Narrator(target, clock=self._clock, metrics=self.metrics, report=self.reporter.report)
 
     async def refresh_metrics(self) -> None:
         """Bring the metrics up to date that are counted only when somebody looks."""

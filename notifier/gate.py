@@ -48,24 +48,29 @@ class Gate:
         self._rng = rng
         self._starts: deque[float] = deque(maxlen=pace.count if pace else 1)
         self._not_before = float("-inf")
+        """Our own back-off, which a person may cut short."""
+        self._told_until = float("-inf")
+        """What the other side has asked for, which nobody may."""
         self._probe: Passage | None = None
         self._epoch = 0
         self.failures = 0
         self.reason: str | None = None
         self.is_paused = False
-        self.was_told = False
-        """Whether the other side named the present wait itself."""
 
     def state(self, now: float) -> GateState:
         """Say how the gate stands; a wait that is over but not yet proven so still counts as waiting."""
         if self.is_paused:
             return GateState.PAUSED
-        is_waiting = self.failures > 0 or now < self._not_before
+        is_waiting = self.failures > 0 or self.closed_for(now) > 0
         return GateState.WAITING if is_waiting else GateState.OPEN
 
     def closed_for(self, now: float) -> float:
         """Return the seconds until the gate may be tried again, 0 when it may be now. Leaves out the pace."""
-        return max(0.0, self._not_before - now)
+        return max(self.told_for(now), self._not_before - now)
+
+    def told_for(self, now: float) -> float:
+        """Return the seconds that the other side has asked to be left alone for, from now on."""
+        return max(0.0, self._told_until - now)
 
     def claim(self) -> Passage | None:
         """Ask to go through once `remaining` is over; None when somebody else must go first.
@@ -121,22 +126,20 @@ class Gate:
         Requests under way together that fail together count as one failure: False for the later ones. So
         does one that fails while the gate is paused, which changes nothing.
         """
+        if after is not None:
+            self._tell(now, after)
         if self.is_paused:
             return False
         is_new = passage.is_probe or self.failures == 0
         if is_new:
             self.failures += 1
             delay = self.backoff.delay(self.failures, self._rng, at_least=after)
-        else:
-            delay = min(after or timedelta(0), LONGEST_HINT)
-        self._wait(now, delay, reason, is_told=after is not None)
+            self._not_before = max(self._not_before, now + delay.total_seconds())
+        self.reason = reason
         return is_new
 
-    def _wait(self, now: float, length: timedelta, reason: str, *, is_told: bool) -> None:
-        """Lengthen the wait; one that the other side named itself stays so until it is over."""
-        self.was_told = is_told or (self.was_told and now < self._not_before)
-        self._not_before = max(self._not_before, now + length.total_seconds())
-        self.reason = reason
+    def _tell(self, now: float, length: timedelta) -> None:
+        self._told_until = max(self._told_until, now + min(length, LONGEST_HINT).total_seconds())
 
     def repace(self, pace: Pace | None) -> None:
         """Keep another pace from now on, also with regard to the requests just sent."""
@@ -145,8 +148,9 @@ class Gate:
 
     def hold(self, now: float, length: timedelta, reason: str) -> None:
         """Let nobody through before `length` is over although nothing failed: the other side said so."""
+        self._tell(now, length)
         if not self.is_paused:
-            self._wait(now, length, reason, is_told=True)
+            self.reason = reason
 
     def pause(self, reason: str) -> None:
         """Close the gate until a person acts."""
@@ -155,18 +159,22 @@ class Gate:
         self.reason = reason
 
     def restore(
-        self, now: float, *, remaining: timedelta, failures: int, reason: str | None, was_told: bool
+        self, now: float, *, remaining: timedelta, told: timedelta, failures: int, reason: str | None
     ) -> None:
-        """Take up a wait that began before this process did."""
-        self.was_told = was_told
+        """Take up waits that began before this process did: our own, and what the other side asked for."""
         self._not_before = now + remaining.total_seconds()
+        self._told_until = now + told.total_seconds()
         self.failures = failures
         self.reason = reason
 
     def reopen(self) -> None:
-        """Open the gate because a person said so or the remote end is another one now."""
+        """Open the gate because a person said so; what the other side asked for stays."""
         self._epoch += 1
         self.is_paused = False
         self.succeeded()
         self._not_before = float("-inf")
-        self.was_told = False
+
+    def renew(self) -> None:
+        """Open the gate because the remote end is another one now."""
+        self.reopen()
+        self._told_until = float("-inf")

@@ -20,35 +20,34 @@ def fingerprint(secret: str, salt: str) -> str:
     return hashlib.sha256(f"{salt}\0{secret}".encode()).hexdigest()[:32]
 
 
-def written_down(name: str, gate: Gate, clock: Clock) -> StoredGate:
+def written_down(name: str, gate: Gate, clock: Clock, *, mark: str | None = None) -> StoredGate:
     """Return how a gate stands now, as the state file keeps it."""
     now, monotonic = clock.now(), clock.monotonic()
     state = gate.state(monotonic)
-    is_waiting = state is GateState.WAITING
-    remaining = timedelta(seconds=gate.closed_for(monotonic))
+    remaining, told = gate.closed_for(monotonic), gate.told_for(monotonic)
     return StoredGate(
         name=name,
         state=state,
         reason=None if state is GateState.OPEN else gate.reason,
         since=now,
-        until=now + remaining if is_waiting else None,
-        was_told=is_waiting and gate.was_told,
+        until=now + timedelta(seconds=remaining) if state is GateState.WAITING else None,
+        told_until=now + timedelta(seconds=told) if told else None,
         failures=gate.failures,
+        fingerprint=mark,
     )
 
 
 def take_up(gate: Gate, stored: StoredGate | None, clock: Clock) -> None:
     """Go on with the wait or the pause that an earlier run left."""
-    if stored is None or stored.state is GateState.OPEN:
+    if stored is None:
         return
-    if stored.state is GateState.PAUSED:
-        gate.pause(stored.reason or "paused")
-        return
-    remaining = stored.remaining(clock.now())
+    now = clock.now()
     gate.restore(
         clock.monotonic(),
-        remaining=remaining,
-        failures=stored.failures,
+        remaining=stored.remaining(now),
+        told=stored.told_remaining(now),
+        failures=stored.failures if stored.state is GateState.WAITING else 0,
         reason=stored.reason,
-        was_told=stored.was_told,
     )
+    if stored.state is GateState.PAUSED:
+        gate.pause(stored.reason or "paused")

@@ -28,6 +28,8 @@ class Narrator:
         self._report = report
         self._trouble: str | None = None
         self._trouble_count = 0
+        self._template_trouble: str | None = None
+        self._template_trouble_count = 0
 
     def delivered(self, deliveries: Sequence[Delivery]) -> None:
         """Say that messages were accepted."""
@@ -79,6 +81,23 @@ class Narrator:
     def resumed(self) -> None:
         """Say that a paused target is tried again."""
         log.info("target.resumed", target=self._target)
+
+    def template_failed(self, delivery: Delivery, warning: str) -> None:
+        """Say that an event goes out as the standard JSON, since the template cannot tell it."""
+        if warning == self._template_trouble:
+            self._template_trouble_count += 1
+            return
+        counted = self._template_trouble_count
+        repeated = {"repeated": counted} if self._template_trouble is not None else {}
+        self._template_trouble, self._template_trouble_count = warning, 1
+        log.warning(
+            "delivery.template_failed",
+            target=self._target,
+            delivery=delivery.id,
+            audio_id=delivery.event.audio_id,
+            error=f"{warning}; sent as the standard JSON instead",
+            **repeated,
+        )
 
     def refused(self, deliveries: Sequence[Delivery], reason: str, retrial: Retrial) -> None:
         """Say that a message was refused and how its events are tried next."""

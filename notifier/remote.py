@@ -1,14 +1,14 @@
 """The remote end that one target posts to, or several with the same URL: its gate, and who stands before it.
 
-What closes the gate concerns them all: they share the pace, the waits and the pause, in memory and in the
-state file, where each target's row says how the gate stands.
+What closes the gate concerns them all: they share waits and pause, in memory and in the state file. Above it
+stand the limits that the service counts our requests by, which other remote ends may share.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from notifier.clock import Clock
-from notifier.gate import Gate, GateState, Pace
+from notifier.gate import Gate, GateState
 from notifier.gatebook import take_up, written_down
 from notifier.narrator import Narrator
 from notifier.store import StoredGate
@@ -37,55 +37,73 @@ class Sender(Protocol):
 
 
 class RemoteEnd:
-    """See the module."""
+    """See the module. `mark` tells it from others without holding the URL."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, mark: str, gate: Gate) -> None:
+        self.mark = mark
         self.gate = gate
+        self.limits: dict[str, Gate] = {}
         self.senders: dict[str, Sender] = {}
-        self._written = GateState.OPEN
-        """How the gate stands in the state file as far as this process knows."""
+        self.attempt_count = 0
+        """How many requests are under way, also of targets that have left the watchlist."""
+        self._written = (GateState.OPEN, 0)
+        """State and failures as this process wrote them, to tell when somebody else did."""
 
-    def join(self, sender: Sender) -> None:
+    def join(self, sender: Sender, limits: dict[str, Gate]) -> None:
         """Let a sender through this gate from now on."""
         self.senders[sender.name] = sender
-        self.gate.repace(self._pace())
+        self.limits |= limits
 
     def leave(self, sender: Sender) -> None:
-        """Let a sender through no more; others keep the pace that is theirs."""
+        """Let a sender through no more."""
         if self.senders.get(sender.name) is sender:
             del self.senders[sender.name]
-            self.gate.repace(self._pace())
 
-    def _pace(self) -> Pace | None:
-        """Return the pace of the most careful of those who share the gate."""
-        paces = [sender.target.pace for sender in self.senders.values() if sender.target.pace is not None]
-        return min(paces, key=lambda pace: pace.count / pace.period.total_seconds(), default=None)
+    @property
+    def is_in_use(self) -> bool:
+        """Whether anybody stands before it, or waits for an answer of it."""
+        return bool(self.senders or self.attempt_count)
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds until a request may leave: the waits and the pace. Ask again after sleeping."""
+        return max(gate.remaining(now) for gate in (self.gate, *self.limits.values()))
+
+    def enter(self, now: float) -> None:
+        """Note that a request leaves now."""
+        self.attempt_count += 1
+        for limit in self.limits.values():
+            limit.enter(now)
 
     def under_way(self) -> frozenset[int]:
         """Return all deliveries that are being sent."""
         return frozenset(one for sender in self.senders.values() for one in sender.under_way())
 
-    def take_up(self, row: StoredGate, clock: Clock) -> None:
-        """Go on with what an earlier run left."""
-        take_up(self.gate, row, clock)
-        self._written = row.state
+    def take_up(self, rows: Iterable[StoredGate], clock: Clock) -> None:
+        """Go on with what an earlier run left; every target that ever had this remote end has the same."""
+        for row in rows:
+            if row.fingerprint == self.mark:
+                take_up(self.gate, row, clock)
+                self.stored(row)
+                return
 
-    def rows(self, clock: Clock) -> tuple[StoredGate, ...]:
-        """Return the rows of the state file that say how the gate stands now; none while it stays open."""
-        if self._written is GateState.OPEN and self.gate.state(clock.monotonic()) is GateState.OPEN:
-            return ()
-        return tuple(written_down(name, self.gate, clock) for name in self.senders)
+    def row(self, clock: Clock) -> StoredGate | None:
+        """Return how the gate stands for the state file; None when that says so already.
 
-    def stored(self, rows: Sequence[StoredGate]) -> None:
-        """Note that rows are in the state file."""
-        if rows:
-            self._written = rows[0].state
+        NB: a pause is written once. Later ones would undo what a person has done in the state file meanwhile.
+        """
+        row = written_down("", self.gate, clock, mark=self.mark)
+        is_same = row.state is self._written[0] and row.state is not GateState.WAITING
+        return None if is_same else row
+
+    def stored(self, row: StoredGate | None) -> None:
+        """Note that a row is in the state file."""
+        if row is not None:
+            self._written = (row.state, row.failures)
 
     def reopen(self) -> None:
         """Try the remote end again at once, because a person said so."""
         was_paused = self.gate.is_paused
         self.gate.reopen()
-        self._written = GateState.OPEN
         for sender in self.senders.values():
             if was_paused:
                 sender.narrator.resumed()
@@ -93,6 +111,6 @@ class RemoteEnd:
 
     def look_at(self, row: StoredGate | None) -> None:
         """Reopen the gate when somebody else did so in the state file."""
-        is_open = row is None or row.state is GateState.OPEN
-        if is_open and self._written is not GateState.OPEN:
+        if row is not None and (row.state, row.failures) != self._written:
             self.reopen()
+            self.stored(row)

@@ -36,8 +36,12 @@ class TargetStatus:
     type: str | None
     state: GateState
     reason: str | None
+    since: datetime | None
+    """Since when it is paused."""
     until: datetime | None
     backlog: Backlog
+    is_gone: bool
+    """Whether a valid watchlist does not name it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +126,22 @@ def _targets(
     gates: Mapping[str, StoredGate], backlogs: Mapping[str, Backlog], config: Config | None, now: datetime
 ) -> list[TargetStatus]:
     configured = {} if config is None else config.targets
-    stored = [name for name in {**gates, **backlogs} if not name.startswith(":")]
-    found = []
-    for name in dict.fromkeys([*configured, *sorted(stored)]):
-        gate, backlog = gates.get(name), backlogs.get(name, Backlog())
-        if name not in configured and backlog == Backlog():
-            continue
-        state, until = GateState.OPEN, None
-        if gate is not None and not gate.is_open(now):
-            until = now + gate.remaining(now) if gate.until is not None else None
-            state = gate.state
-        type_name = configured[name].type_name if name in configured else None
-        reason = gate.reason if gate is not None and state is not GateState.OPEN else None
-        if type_name is None and config is not None and backlog.pending:
-            reason = "not on the watchlist: its deliveries wait for its return"
-        found.append(TargetStatus(name, type_name, state, reason, until, backlog))
-    return found
+    names = dict.fromkeys([*configured, *sorted(backlogs)])
+    return [_target(name, gates.get(name), backlogs.get(name, Backlog()), config, now) for name in names]
+
+
+def _target(
+    name: str, gate: StoredGate | None, backlog: Backlog, config: Config | None, now: datetime
+) -> TargetStatus:
+    target = None if config is None else config.targets.get(name)
+    is_gone = config is not None and target is None
+    type_name = None if target is None else target.type_name
+    away = "not on the watchlist: its deliveries wait for its return" if is_gone and backlog.pending else None
+    if gate is None or gate.is_open(now):
+        return TargetStatus(name, type_name, GateState.OPEN, away, None, None, backlog, is_gone)
+    since = gate.since if gate.state is GateState.PAUSED else None
+    until = now + gate.remaining(now) if gate.until is not None else None
+    return TargetStatus(name, type_name, gate.state, away or gate.reason, since, until, backlog, is_gone)
 
 
 def _moment(moment: datetime | None) -> str | None:
@@ -172,6 +176,7 @@ def overview_json(overview: Overview) -> dict[str, Any]:
                 "type": target.type,
                 "state": target.state.value,
                 "reason": target.reason,
+                "since": _moment(target.since),
                 **_counts(target.backlog),
             }
             for target in overview.targets

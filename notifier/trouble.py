@@ -48,13 +48,26 @@ class Reporter:
         """Return what a kind of problem is open for."""
         return [subject for kind, subject in self._open if kind is problem]
 
-    def forget(self, subject: str) -> None:
+    def forget_track(self, audio_id: str) -> None:
         """Drop the problems of a track that the watchlist no longer names, untold."""
-        self._open = {key for key in self._open if key[1] != subject or key[0] in _OF_TARGETS}
+        self._open = {key for key in self._open if key[1] != audio_id or key[0] in _OF_TARGETS}
+
+    async def forget_targets(self, *, but: Collection[str]) -> None:
+        """Drop the problems of all targets but some, untold, so that later ones are news.
+
+        Raises StorageError.
+        """
+        async with self._writing:
+            known = self._open | {_key(alert) for alert in self._unwritten}
+            over = {key for key in known if key[0] in _OF_TARGETS and key[1] not in but}
+            if over:
+                await self._store.forget_problems(over)
+            self._open -= over
+            self._unwritten = [alert for alert in self._unwritten if _key(alert) not in over]
 
     def is_news(self, alert: Alert) -> bool:
         """Say whether a problem, or its end, has not been told yet."""
-        return ((alert.problem, alert.subject) in self._open) == alert.is_resolved
+        return (_key(alert) in self._open) == alert.is_resolved
 
     async def report(self, alert: Alert) -> None:
         """Tell of a problem, or of its end, unless that is known. Never raises for the disk."""
@@ -69,8 +82,7 @@ class Reporter:
         self.wake(self.targets(alert))
 
     def _note(self, alert: Alert) -> None:
-        key = (alert.problem, alert.subject)
-        (self._open.discard if alert.is_resolved else self._open.add)(key)
+        (self._open.discard if alert.is_resolved else self._open.add)(_key(alert))
 
     async def retry(self) -> None:
         """Write down what could not be written yet, in order."""
@@ -99,3 +111,7 @@ class Reporter:
             return await work
         except StorageError:
             return default
+
+
+def _key(alert: Alert) -> tuple[Problem, str]:
+    return alert.problem, alert.subject

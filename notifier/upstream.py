@@ -94,7 +94,7 @@ class Upstream:
         """Ask again at once: the token or the address is another one now."""
         self.fingerprint = fingerprint
         self.failures_in_a_row = 0
-        self.token.reopen()
+        self.token.renew()
 
     def gate_of(self, account: str) -> Gate:
         """Return the gate of an account; one that was never in trouble shares an open one."""

@@ -95,6 +95,8 @@ class UseApi:
         answer = await self._wire.send("GET", url)
         if isinstance(answer, Unreachable):
             return Refused(Trouble.UNAVAILABLE, answer.reason, is_answer=False)
+        if answer.broken_off is not None:  # NB: half an answer may read as a whole one
+            return Refused(Trouble.UNAVAILABLE, answer.broken_off, is_answer=False)
         # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
         body = self._masker.mask(answer.body)
         return classify(replace(answer, body=body), now=self._clock.now())

@@ -17,6 +17,8 @@ from notifier import USER_AGENT
 from notifier.answer import Answer, Unreachable
 from notifier.duration import spell
 
+_FAILURES = (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError)
+
 
 class Wire:
     """A pool of connections to one side. Use it as an async context manager, inside the event loop."""
@@ -52,27 +54,38 @@ class Wire:
     async def send(
         self, method: str, url: URL, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer | Unreachable:
-        """Send one request and read its answer, cut at `largest_answer` bytes; never raises for the net."""
+        """Send one request and read its answer, cut at `largest_answer` bytes; never raises for the net.
+
+        With its status the other side has answered, and what it did is done: an answer whose body breaks off
+        comes back as far as it came, with the reason.
+        """
         try:
             async with self._session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
             ) as response:
-                content = await self._read(response)
-                return Answer(response.status, response.headers, content)
-        except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as error:  # noqa: UP041
+                content, failure = await self._read(response)
+                broken_off = None if failure is None else self._sentence(failure, url)
+                return Answer(response.status, response.headers, content, broken_off)
+        except _FAILURES as error:
             return Unreachable(self._sentence(error, url))
 
-    async def _read(self, response: aiohttp.ClientResponse) -> str:
-        """Read the body; one that is larger than allowed is cut there and its connection dropped."""
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > self._largest_answer:
-                response.close()
-                break
-        return b"".join(chunks)[: self._largest_answer + 1].decode("utf-8", "replace")
+    async def _read(self, response: aiohttp.ClientResponse) -> tuple[str, Exception | None]:
+        """Read the body as far as it comes; return what broke it off as well.
+
+        One that is larger than allowed is cut there and its connection dropped.
+        """
+        content = bytearray()
+        failure: Exception | None = None
+        try:
+            async for chunk in response.content.iter_any():
+                content += chunk
+                if len(content) > self._largest_answer:
+                    response.close()
+                    break
+        except _FAILURES as error:
+            response.close()
+            failure = error
+        return content[: self._largest_answer + 1].decode("utf-8", "replace"), failure
 
     def _sentence(self, error: Exception, url: URL) -> str:
         host = url.host or "the host"

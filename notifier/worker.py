@@ -38,12 +38,12 @@ class Worker:
         )
         self._equipment = equipment
         self._wake = asyncio.Event()
+        self._leaving = asyncio.Event()
         self._stopping = asyncio.Event()
         self._attempts: dict[asyncio.Task[DeliveryState], Attempt] = {}
         self._grouping = Grouping()
         self._aftermath = Aftermath(self, equipment, self._grouping)
         self._due = Due(equipment.store, name, self.under_way)
-        remote.join(self)
 
     @property
     def gate(self) -> Gate:
@@ -64,7 +64,7 @@ class Worker:
         self._due.forget()
         self.nudge()
 
-    def retarget(self, target: Target, remote: RemoteEnd) -> None:
+    def retarget(self, target: Target, remote: RemoteEnd, limits: dict[str, Gate]) -> None:
         """Take other settings on, and another remote end, without losing what is under way."""
         self.target = target
         if remote is not self.remote:
@@ -73,7 +73,7 @@ class Worker:
             self.remote = remote
             if was_paused and not self.gate.is_paused:
                 self.narrator.resumed()
-        remote.join(self)
+        remote.join(self, limits)
         self.wake()
 
     def under_way(self) -> Collection[int]:
@@ -81,20 +81,27 @@ class Worker:
         return {one for attempt in self._attempts.values() for one in attempt.ids}
 
     async def run(self) -> None:
-        """Send until `stop`, then let attempts under way finish, for up to 10 seconds."""
-        stopping = asyncio.create_task(self._stopping.wait())
+        """Send until `leave` or `stop`, then let attempts under way finish; at a stop for 10 seconds."""
+        leaving = asyncio.create_task(self._leaving.wait())
         sending = asyncio.create_task(self._send_all())
-        await asyncio.wait([stopping, sending], return_when=asyncio.FIRST_COMPLETED)
-        for task in (stopping, sending):
+        await asyncio.wait([leaving, sending], return_when=asyncio.FIRST_COMPLETED)
+        for task in (leaving, sending):
             task.cancel()
-        await asyncio.gather(stopping, sending, return_exceptions=True)
+        await asyncio.gather(leaving, sending, return_exceptions=True)
         if not sending.cancelled():
             sending.result()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        stopping = asyncio.create_task(self._stopping.wait())
+        while self._attempts and not stopping.done():
+            await asyncio.wait([*self._attempts, stopping], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=_LAST_CHANCE)
         for attempt in self._attempts:
             attempt.cancel()
-        await asyncio.gather(*self._attempts, return_exceptions=True)
+        await asyncio.gather(stopping, *self._attempts, return_exceptions=True)
 
     async def _send_all(self) -> None:
         while True:
@@ -106,8 +113,14 @@ class Worker:
             if pause is None or pause > 0:
                 await self._wait(pause)
 
+    def leave(self) -> None:
+        """Start no further attempt: the target is off the watchlist."""
+        self.remote.leave(self)
+        self._leaving.set()
+
     def stop(self) -> None:
-        """Start no further attempt."""
+        """Start no further attempt: the daemon ends, which does not wait for long."""
+        self._leaving.set()
         self._stopping.set()
 
     async def _wait(self, seconds: float | None) -> None:
@@ -124,7 +137,7 @@ class Worker:
         deliveries = self._grouping.first_together(due)
         if not deliveries or not self._has_lane():
             return None
-        wait = self.gate.remaining(self._equipment.clock.monotonic())
+        wait = self.remote.remaining(self._equipment.clock.monotonic())
         if wait > 0:
             return wait
         passage = self.gate.claim()
@@ -139,11 +152,11 @@ class Worker:
         return len(self._attempts) < lanes and not self.gate.is_paused
 
     def _start(self, deliveries: Sequence[Delivery], passage: Passage) -> None:
-        self.gate.enter(self._equipment.clock.monotonic())
+        self.remote.enter(self._equipment.clock.monotonic())
         request = self._render(deliveries)
         carried = deliveries if request is None else deliveries[: request.event_count]
         self._due.take(len(carried))
-        attempt = Attempt(carried, request, self.remote, passage)
+        attempt = Attempt(carried, self.target, request, self.remote, passage)
         task = asyncio.create_task(self._try(attempt), name=f"attempt {self.name}")
         self._attempts[task] = attempt
         task.add_done_callback(self._ended)
@@ -151,6 +164,7 @@ class Worker:
     def _ended(self, task: asyncio.Task[DeliveryState]) -> None:
         """Let others through; what was sent in vain is to be sent again, before all that came later."""
         remote = self._attempts.pop(task).remote
+        remote.attempt_count -= 1
         is_settled = not task.cancelled() and task.result() is not DeliveryState.PENDING
         for sender in {self.name: self, **remote.senders}.values():
             sender.nudge() if is_settled else sender.look_again()
@@ -165,7 +179,7 @@ class Worker:
             log.exception("delivery.not_rendered", target=self.name, delivery=deliveries[0].id)
             return None
         if request.warning:
-            log.warning("delivery.template_failed", target=self.name, error=request.warning)
+            self.narrator.template_failed(deliveries[0], request.warning)
         return request
 
     async def _try(self, attempt: Attempt) -> DeliveryState:

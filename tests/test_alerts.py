@@ -101,6 +101,25 @@ async def test_a_paused_target_is_told_once_and_once_when_it_is_mended(scene: Sc
     assert (len(scene.receiver.to("/band-room")), len(scene.receiver.to("/mended"))) == (1, 1)
 
 
+@pytest.mark.parametrize("path", ["/band-room", "/moved"], ids=["as it was", "with another url"])
+async def test_a_paused_target_that_leaves_and_returns_is_told_once_more(scene: Scene, path: str) -> None:
+    began = ("target_paused", "band-room", False)
+    scene.api.reply(path_of(ONE), answer(completed()))
+    for broken in ("/band-room", path):
+        scene.receiver.reply(broken, Reply(404, "no such hook"))
+    async with daemon(scene.write()) as running:
+        await scene.hears(began)
+        scene.file.write_text(scene.file.read_text().replace("band-room", "other-room"))
+        await running.logged("config.reloaded")
+        scene.band_room = path
+        scene.write()
+        await scene.hears(began, began)
+        scene.receiver.reply(path, Reply(status=204))
+        assert (await command("resume", "band-room", "-c", str(scene.file)))[0] == 0
+        await scene.hears(began, began, ("target_paused", "band-room", True))
+        assert await running.stop() == 0
+
+
 @pytest.mark.parametrize("mended", ["retry", "drop"])
 async def test_a_dead_letter_is_told_once_and_once_when_there_is_none_any_more(
     scene: Scene, mended: str

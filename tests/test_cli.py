@@ -51,17 +51,26 @@ async def state(tmp_path: Path) -> Path:
             owed = [Owed(event, ("archive", "band-room"))]
             await store.record(audio_id(number), sighting, track, owed, now=NOON)
         await store.mark_watched({audio_id(1), audio_id(2)}, now=NOON)
-        gate = StoredGate("archive", GateState.OPEN, None, NOON)
+        await store.save_gate(StoredGate("archive", GateState.OPEN, None, NOON))
         await store.settle(
-            Settlement("archive", (1,), NOON, 204, "", "delivered", DeliveryState.DELIVERED, (gate,))
+            Settlement("archive", (1,), NOON, 204, "", "", "delivered", DeliveryState.DELIVERED)
         )
-        await store.settle(
-            Settlement("archive", (3,), NOON, 422, "bad body", "rejected", DeliveryState.DEAD, (gate,))
-        )
-        paused = StoredGate("band-room", GateState.PAUSED, "HTTP 404: no_service", NOON)
         await store.settle(
             Settlement(
-                "band-room", (2,), NOON, 404, "no_service", "target_broken", DeliveryState.PENDING, (paused,)
+                "archive", (3,), NOON, 422, "bad body", "HTTP 422: bad body", "rejected", DeliveryState.DEAD
+            )
+        )
+        await store.save_gate(StoredGate("band-room", GateState.PAUSED, "HTTP 404: no_service", NOON))
+        await store.settle(
+            Settlement(
+                "band-room",
+                (2,),
+                NOON,
+                404,
+                "no_service",
+                "HTTP 404: no_service",
+                "target_broken",
+                DeliveryState.PENDING,
             )
         )
     return path
@@ -148,14 +157,15 @@ async def test_status_before_the_first_run_is_empty(watchlist: Path, tmp_path: P
             {"audio_id": audio_id(2), "name": audio_id(2), **UNREAD},
         ],
         "targets": [
-            {"name": "archive", "type": "webhook", "state": "open", "reason": None, **NOTHING},
-            {"name": "band-room", "type": "slack", "state": "open", "reason": None, **NOTHING},
+            {"name": "archive", "type": "webhook", **OPEN, **NOTHING},
+            {"name": "band-room", "type": "slack", **OPEN, **NOTHING},
         ],
         "deliveries": NOTHING,
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["watchlist.yaml"]
 
 
+OPEN = {"state": "open", "reason": None, "since": None}
 NOTHING = {"pending": 0, "dead": 0, "delivered": 0}
 UNREAD = {"status": "UNKNOWN", "final": False, "watched": True, "first_seen": None, "changed_at": None}
 
@@ -174,8 +184,7 @@ async def test_status_shows_tracks_targets_and_the_outbox(watchlist: Path) -> No
         {
             "name": "archive",
             "type": "webhook",
-            "state": "open",
-            "reason": None,
+            **OPEN,
             "pending": 0,
             "dead": 1,
             "delivered": 1,
@@ -185,6 +194,7 @@ async def test_status_shows_tracks_targets_and_the_outbox(watchlist: Path) -> No
             "type": "slack",
             "state": "paused",
             "reason": "HTTP 404: no_service",
+            "since": "2026-06-23T12:00:00.000Z",
             "pending": 2,
             "dead": 0,
             "delivered": 0,
@@ -193,15 +203,18 @@ async def test_status_shows_tracks_targets_and_the_outbox(watchlist: Path) -> No
     assert status["deliveries"] == {"pending": 2, "dead": 1, "delivered": 1}
 
 
-async def test_status_for_people_says_what_to_do(watchlist: Path, state: Path) -> None:
+async def test_status_for_people_says_since_when_and_what_to_do(watchlist: Path, state: Path) -> None:
+    async with Store(state) as store:
+        since = datetime.now(UTC) - timedelta(days=3, hours=2)
+        await store.save_gate(StoredGate("band-room", GateState.PAUSED, "HTTP 404: no_service", since))
     code, out, _ = await command("status", "-c", str(watchlist))
     assert code == 0
     assert out.splitlines()[:2] == [
         f"notifier is not running; {watchlist} is valid",
         "deliveries: 2 pending, 1 dead, 1 delivered",
     ]
-    assert "HTTP 404: no_service; after mending: notifier resume band-room" in out
-    assert state.exists()
+    paused = "paused 3d ago: HTTP 404: no_service; after mending: notifier resume band-room"
+    assert out.splitlines()[-1] == f"band-room\tslack\tpaused\t2\t0\t0\t{paused}"
 
 
 async def test_status_with_an_invalid_watchlist_still_shows_the_state(watchlist: Path, state: Path) -> None:
@@ -245,7 +258,7 @@ DEAD = {
     "created_at": "2026-06-23T12:00:00.000Z",
     "next_attempt_at": None,
     "last_status": 422,
-    "last_error": "bad body",
+    "last_error": "HTTP 422: bad body",
 }
 
 
@@ -283,9 +296,46 @@ async def test_dead_letters_are_replayed_one_by_one_or_together(state: Path) -> 
     where = ("--state-file", str(state))
     assert await command("deliveries", "retry", "3", *where) == (0, "delivery 3: will be tried again\n", "")
     assert await command("deliveries", "retry", "--dead", *where) == (0, "there are no dead letters\n", "")
-    code, out, err = await command("deliveries", "retry", "1", "4", *where)
-    assert (code, out) == (1, "delivery 4: will be tried again\n")
+    code, out, err = await command("deliveries", "retry", "1", "3", *where)
+    assert (code, out) == (1, "delivery 3: will be tried again\n")
     assert err == "notifier: there is no undelivered delivery 1\n"
+
+
+async def test_a_retry_to_a_paused_target_says_what_comes_first(watchlist: Path, state: Path) -> None:
+    where = ("-c", str(watchlist), "--state-file", str(state))
+    waits = "waits, for band-room is paused; after mending: notifier resume band-room"
+    assert await command("deliveries", "retry", "4", *where) == (0, f"delivery 4: {waits}\n", "")
+    assert (await command("resume", "band-room", *where))[0] == 0
+    assert await command("deliveries", "retry", "4", *where) == (0, "delivery 4: will be tried again\n", "")
+
+
+@pytest.mark.parametrize("is_paused", [True, False])
+async def test_what_a_removed_target_is_owed_waits_for_its_return(
+    watchlist: Path, state: Path, is_paused: bool
+) -> None:
+    where = ("-c", str(watchlist), "--state-file", str(state))
+    if not is_paused:
+        assert (await command("resume", "band-room", *where))[0] == 0
+    watchlist.write_text(watchlist.read_text().replace("band-room:", "back-room:"))
+    _, shown, _ = await command("deliveries", "show", "4", *where)
+    assert "  next try   removed" in shown.splitlines()
+    assert shown.splitlines()[-2:] == [
+        "band-room is not on the watchlist: this waits for its return",
+        "forget it:     notifier deliveries drop 4",
+    ]
+    again = "delivery 4: will be tried again when band-room is on the watchlist again\n"
+    assert await command("deliveries", "retry", "4", *where) == (0, again, "")
+    _, listed, _ = await command("deliveries", "--target", "band-room", *where)
+    assert [line.split("\t")[7] for line in listed.splitlines()] == ["removed", "removed"]
+    _, status, _ = await command("status", *where)
+    assert status.splitlines()[-1].endswith("\tnot on the watchlist: its deliveries wait for its return")
+
+
+async def test_an_invalid_watchlist_removes_no_target(watchlist: Path, state: Path) -> None:
+    watchlist.write_text("watch: [\n")
+    where = ("-c", str(watchlist), "--state-file", str(state))
+    _, shown, _ = await command("deliveries", "show", "4", *where)
+    assert shown.splitlines()[-1] == "mend the url of band-room, then:  notifier resume band-room"
 
 
 async def test_filters_hold_for_what_is_named_by_id_too(state: Path) -> None:

@@ -201,7 +201,7 @@ async def test_a_refused_message_is_a_dead_letter_and_stops_nothing(bench: Bench
         lambda rows: {row.state for row in rows if row.target == "archive"} == {"dead", "delivered"}
     )
     dead = next(row for row in rows if row.state == "dead")
-    assert (dead.audio_id, dead.last_status, dead.last_error) == (audio_id(1), 422, "bad body")
+    assert (dead.audio_id, dead.last_status, dead.last_error) == (audio_id(1), 422, "HTTP 422: bad body")
     alerts = [row for row in rows if row.type == "notifier.alert"]
     assert [row.target for row in alerts] == ["alerts", "studio"]
 
@@ -581,7 +581,7 @@ async def test_targets_with_the_same_url_wait_together(bench: Bench) -> None:
     assert len(bench.receiver.to("/same")) == 1
     gates = await bench.store.gates()
     assert [gates[name].state for name in ("one", "two")] == [GateState.WAITING] * 2
-    assert [gates[name].was_told for name in ("one", "two")] == [True] * 2
+    assert [gates[name].told_until is not None for name in ("one", "two")] == [True] * 2
 
 
 async def test_targets_with_the_same_dead_url_cost_one_attempt_a_step(bench: Bench) -> None:
@@ -682,3 +682,268 @@ async def test_a_limit_used_up_by_a_refused_message_is_waited_out_as_well(bench:
     await bench.deliverer.look_again()
     await bench.deliverer.stop()
     assert len(bench.receiver.to("/discord")) == 1
+
+
+ALERT = "notifier.alert"
+TOLD_AN_HOUR = Reply(429, headers={"Retry-After": "3600"})
+GONE = Reply(404, "gone")
+
+
+async def settled(bench: Bench) -> None:
+    """Wait until the workers have done all that they now can do."""
+    for _ in range(20):
+        await bench.store.backlogs()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("told", [TOLD_AN_HOUR, GONE], ids=["wait", "pause"])
+async def test_a_target_that_was_away_comes_back_behind_the_gate_as_it_is_now(
+    bench: Bench, told: Reply
+) -> None:
+    bench.receiver.reply("/same", told, Reply(status=204))
+    targets = both(bench)
+    await bench.deliverer.apply(targets)
+    await bench.deliverer.apply({"one": targets["one"]})
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await bench.deliverer.apply(targets)
+    await bench.finish(2, "one", "two")
+    await bench.deliverer.look_again()
+    await settled(bench)
+    await bench.deliverer.stop()
+
+    again = Deliverer(bench.equipment)
+    await again.apply(targets)
+    await settled(bench)
+    assert len(bench.receiver.to("/same")) == 1
+    problems = {subject for _, subject in await bench.store.problems()}
+    bench.receiver.reply("/same", Reply(status=204))
+    was_paused = await bench.store.reopen("two", now=datetime.now(UTC))
+    await again.look_again()
+    if was_paused:
+        await bench.rows(lambda rows: [row.state for row in rows if row.type != ALERT] == ["delivered"] * 3)
+    await settled(bench)
+    assert again.paused() == {}
+    assert (len(bench.receiver.to("/same")) > 1) is was_paused
+    assert problems == ({"one", "two"} if was_paused else set())
+    await again.stop()
+
+
+async def test_resuming_a_target_that_only_waits_ends_no_wait_that_was_told(bench: Bench) -> None:
+    bench.receiver.reply("/hook", TOLD_AN_HOUR, Reply(status=204))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.finish(1, "archive")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    assert await bench.store.reopen("archive", now=datetime.now(UTC)) is False
+    await bench.deliverer.look_again()
+    await settled(bench)
+    assert len(bench.receiver.to("/hook")) == 1
+
+
+def threads(bench: Bench) -> dict[str, Target]:
+    """Return two targets in threads of one Discord webhook."""
+    url = f"{bench.receiver.url}/discord?thread_id="
+    return {"one": target("discord", f"{url}1"), "two": target("discord", f"{url}2")}
+
+
+async def test_a_pause_is_neither_made_younger_nor_made_again_by_what_happens_beside_it(
+    bench: Bench,
+) -> None:
+    used_up = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": "0.05"}
+
+    def judge(request: Any) -> Reply:
+        if "thread_id=1" in request.raw_path:
+            return Reply(404, '{"code": 10003}')
+        return Reply(body='{"id": "1"}', headers=used_up)
+
+    bench.receiver.otherwise(judge)
+    await bench.deliverer.apply(threads(bench))
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    since = (await bench.store.gates())["one"].since
+    await bench.finish(2, "two")
+    await bench.rows(lambda rows: rows[-1].state == "delivered" or rows[-2].state == "delivered")
+    await settled(bench)
+    assert (await bench.store.gates())["one"].since == since
+
+    assert await bench.store.reopen("one", now=datetime.now(UTC))
+    await bench.finish(3, "two")
+    await bench.rows(lambda rows: {row.state for row in rows if row.target == "two"} == {"delivered"})
+    await settled(bench)
+    assert (await bench.store.gates())["one"].state is not GateState.PAUSED
+
+
+async def test_an_attempt_under_way_beside_a_pause_does_not_undo_a_resume(bench: Bench) -> None:
+    late = asyncio.Event()
+    bench.receiver.reply("/hook", GONE, Reply(500, delay_until=late), Reply(status=204))
+    for number in (1, 2):
+        await bench.finish(number, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=2)})
+    await bench.rows(lambda rows: rows[0].attempt_count + rows[1].attempt_count == 1)
+    assert await bench.store.reopen("archive", now=datetime.now(UTC))
+    late.set()
+    await bench.rows(lambda rows: rows[0].attempt_count + rows[1].attempt_count == 2)
+    await bench.deliverer.look_again()
+    await bench.rows(lambda rows: {row.state for row in rows if row.target == "archive"} == {"delivered"})
+
+
+async def test_a_thread_that_comes_later_waits_with_its_webhook(bench: Bench) -> None:
+    limited = Reply(429, '{"retry_after": 3600}')
+    bench.receiver.reply("/discord", limited, Reply(body='{"id": "1"}'))
+    one, two = threads(bench).values()
+    await bench.deliverer.apply({"one": one})
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await bench.deliverer.apply({"one": two})
+    await settled(bench)
+    await bench.deliverer.stop()
+    again = Deliverer(bench.equipment)
+    await again.apply({"one": two})
+    await settled(bench)
+    await again.stop()
+    assert len(bench.receiver.to("/discord")) == 1
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_who_comes_to_discord_during_a_global_limit_waits_as_well(
+    bench: Bench, is_restarted: bool
+) -> None:
+    bench.receiver.reply("/discord/1", Reply(429, '{"retry_after": 3600, "global": true}'))
+    one, two = (target("discord", f"{bench.receiver.url}/discord/{number}") for number in (1, 2))
+    deliverer = bench.deliverer
+    await deliverer.apply({"one": one})
+    await bench.finish(1, "one")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    if is_restarted:
+        await deliverer.stop()
+        deliverer = Deliverer(bench.equipment)
+    await deliverer.apply({"one": two, "two": target("discord", f"{bench.receiver.url}/discord/3")})
+    await bench.finish(2, "two")
+    await deliverer.look_again()
+    await settled(bench)
+    await deliverer.stop()
+    assert [request.path for request in bench.receiver.requests] == ["/discord/1"]
+
+
+@pytest.mark.parametrize("told", [TOLD_AN_HOUR, GONE], ids=["wait", "pause"])
+async def test_a_renamed_target_keeps_what_its_url_was_told(bench: Bench, told: Reply) -> None:
+    bench.receiver.reply("/discord", told)
+    same = target("discord", f"{bench.receiver.url}/discord")
+    await bench.deliverer.apply({"old": same})
+    await bench.finish(1, "old", "new")
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await bench.deliverer.stop()
+    again = Deliverer(bench.equipment)
+    await again.apply({"new": same})
+    await settled(bench)
+    await again.stop()
+    assert len(bench.receiver.to("/discord")) == 1
+
+
+async def test_a_retry_by_hand_cuts_our_own_back_off_short_whatever_hints_there_were(bench: Bench) -> None:
+    bench.equipment.settings = QUICK.model_copy(update={"max_retry": timedelta(hours=6)})
+    bench.receiver.reply("/hook", *[Reply(503, headers={"Retry-After": "0"})] * 8, Reply(status=204))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.finish(1, "archive")
+    for _ in range(8):
+        await bench.store.replay([1], now=datetime.now(UTC))
+        await bench.deliverer.look_again()
+        await settled(bench)
+    await bench.rows(all_are("delivered"))
+
+
+async def test_what_a_service_asks_for_counts_also_when_a_person_acted_meanwhile(bench: Bench) -> None:
+    held = asyncio.Event()
+    late = Reply(429, headers={"Retry-After": "3600"}, delay_until=held)
+    bench.receiver.reply("/hook", Reply(500), late, Reply(status=204))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/hook", 2)
+    await bench.store.replay([1], now=datetime.now(UTC))
+    await bench.deliverer.look_again()
+    held.set()
+    await bench.rows(lambda rows: rows[0].attempt_count == 2)
+    await settled(bench)
+    assert len(bench.receiver.to("/hook")) == 2
+    gate = (await bench.store.gates())["archive"]
+    assert gate.told_until is not None
+
+
+@pytest.mark.parametrize("status", [429, 404])
+async def test_what_a_target_was_told_while_it_left_and_returned_counts(bench: Bench, status: int) -> None:
+    held = asyncio.Event()
+    told = Reply(status, headers={"Retry-After": "3600"}, delay_until=held)
+    bench.receiver.reply("/hook", told, Reply(status=204))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook")}
+    await bench.deliverer.apply(targets)
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/hook", 1)
+    await bench.deliverer.apply({})
+    await bench.deliverer.apply(targets)
+    held.set()
+    await bench.rows(lambda rows: rows[0].attempt_count == 1)
+    await settled(bench)
+    assert len(bench.receiver.to("/hook")) == 1
+
+
+class SlowBeginning(Store):
+    """A state file that takes its time to write that a target has another URL."""
+
+    held: asyncio.Event | None = None
+    begun: asyncio.Event
+
+    async def begin(self, gate: StoredGate) -> None:
+        if self.held is not None:
+            self.begun.set()
+            await self.held.wait()
+        await super().begin(gate)
+
+
+async def test_a_url_that_breaks_while_it_is_replaced_does_not_pause_the_new_one(bench: Bench) -> None:
+    async with SlowBeginning(bench.store.path) as slow:
+        bench.equipment.store = slow
+        late = asyncio.Event()
+        bench.receiver.reply("/old", Reply(404, "gone", delay_until=late))
+        await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/old")})
+        await bench.finish(1, "archive")
+        await bench.receiver.until_count("/old", 1)
+        slow.held, slow.begun = asyncio.Event(), asyncio.Event()
+        new = {"archive": target("webhook", f"{bench.receiver.url}/new")}
+        applying = asyncio.create_task(bench.deliverer.apply(new))
+        await slow.begun.wait()
+        late.set()
+        await bench.rows(lambda rows: rows[0].attempt_count >= 1)
+        slow.held.set()
+        await applying
+        await bench.rows(all_are("delivered"))
+        assert (await slow.gates())["archive"].state is GateState.OPEN
+        await bench.deliverer.stop()
+        again = Deliverer(bench.equipment)
+        await again.apply(new)
+        assert again.paused() == {}
+        await again.stop()
+
+
+async def test_an_answer_is_judged_by_the_type_that_asked(bench: Bench) -> None:
+    held = asyncio.Event()
+    bench.receiver.reply("/hook", Reply(status=204, delay_until=held))
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.finish(1, "archive")
+    await bench.receiver.until_count("/hook", 1)
+    await bench.deliverer.apply({"archive": target("slack", f"{bench.receiver.url}/slack")})
+    held.set()
+    await bench.rows(all_are("delivered"))
+    assert bench.receiver.to("/slack") == []
+
+
+async def test_an_event_that_cannot_be_rendered_says_nothing_about_the_target(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(500))
+    plain = target("webhook", f"{bench.receiver.url}/hook", concurrency=1)
+    await bench.deliverer.apply({"archive": Poisoned.model_construct(**dict(plain))})
+    await bench.finish(2, "archive")
+    await bench.receiver.until_count("/hook", 3)
+    await bench.store.drop([1])
+    await bench.finish(1, "archive")
+    await bench.deliverer.look_again()
+    await bench.rows(lambda rows: any(row.state == "dead" for row in rows))
+    assert (await bench.store.gates())["archive"].state is GateState.WAITING

@@ -1,3 +1,4 @@
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -9,9 +10,10 @@ from notifier.delivery import DeliveryState
 from notifier.engine import Engine
 from notifier.event import Alert, EventType, Problem, TrackNews, track_event
 from notifier.gate import GateState
+from notifier.gatebook import fingerprint
 from notifier.loading import load_content
 from notifier.secret import Masker, Sources
-from notifier.store import Owed, Settlement, Store, StoredGate
+from notifier.store import Backlog, Owed, Settlement, StorageError, Store, StoredGate
 from notifier.transition import Sighting
 from tests.support.clocks import ManualClock
 from tests.support.tracks import audio_id
@@ -20,14 +22,27 @@ DAY = timedelta(days=1)
 NOON = datetime(2026, 6, 23, 12, 0, tzinfo=UTC)
 
 
-def config(*numbers: int) -> Config:
+def config(*numbers: int, targets: Collection[str] = ("archive",)) -> Config:
     watches = "".join(f"  - {audio_id(number)}\n" for number in numbers)
+    entries = "".join(f"  {name}: {{type: webhook, url: 'http://127.0.0.1:9/{name}'}}\n" for name in targets)
     text = f"""useapi: {{token: abc, base_url: "http://127.0.0.1:9"}}
-targets: {{archive: {{type: webhook, url: "http://127.0.0.1:9/"}}}}
+targets:
+{entries}
 alerts: [archive]
 watch:
 {watches}"""
     return load_content(text.encode(), "x", resolve=True, sources=Sources({})).config
+
+
+def engine_for(config: Config, store: Store, clock: ManualClock) -> Engine:
+    return Engine(config, store, masker=Masker(), clock=clock, rng=Random(1))
+
+
+async def told(store: Store, problem: Problem) -> list[tuple[str, bool]]:
+    """Return what `alerts` are told of one kind of problem."""
+    abouts = [delivery.event.about for delivery in await store.due("archive", limit=99)]
+    alerts = [about for about in abouts if isinstance(about, Alert) and about.problem is problem]
+    return [(alert.subject, alert.is_resolved) for alert in alerts]
 
 
 async def finish(store: Store, number: int, *targets: str) -> None:
@@ -38,8 +53,46 @@ async def finish(store: Store, number: int, *targets: str) -> None:
 
 
 def settled(delivery: int, target: str, state: DeliveryState) -> Settlement:
-    gate = StoredGate(target, GateState.OPEN, None, NOON)
-    return Settlement(target, (delivery,), NOON, 200, "", "x", state, (gate,))
+    return Settlement(target, (delivery,), NOON, 200, "", "", "x", state)
+
+
+async def pause(store: Store, config: Config, target: str) -> None:
+    mark = fingerprint(config.targets[target].remote_end, await store.salt())
+    await store.save_gate(StoredGate(target, GateState.PAUSED, "HTTP 404", NOON, fingerprint=mark))
+
+
+async def die(store: Store, number: int, target: str) -> None:
+    """Let a track's delivery to a target be a dead letter, the first delivery of all."""
+    await finish(store, number, target)
+    await store.settle(settled(1, target, DeliveryState.DEAD))
+
+
+class Interrupted(Store):
+    """A state file that cannot be read at times, and that others change at the worst moment."""
+
+    failing = ""
+    meanwhile: Callable[[], Awaitable[object]] | None = None
+
+    def _check(self, name: str) -> None:
+        if name == self.failing:
+            raise StorageError("the file is locked")
+
+    async def data_version(self) -> int:
+        self._check("data_version")
+        return await super().data_version()
+
+    async def gates(self) -> dict[str, StoredGate]:
+        self._check("gates")
+        return await super().gates()
+
+    async def backlogs(self) -> dict[str, Backlog]:
+        self._check("backlogs")
+        return await super().backlogs()
+
+    async def mark_watched(self, watched: Collection[str], *, now: datetime) -> None:
+        await super().mark_watched(watched, now=now)
+        if self.meanwhile is not None:
+            await self.meanwhile()
 
 
 @pytest.fixture
@@ -79,17 +132,121 @@ async def test_alerts_hear_when_the_last_dead_letter_is_gone(store: Store, clock
     await finish(store, 2, "studio")
     for delivery in (1, 2):
         await store.settle(settled(delivery, "studio", DeliveryState.DEAD))
-    engine = Engine(config(), store, masker=Masker(), clock=clock, rng=Random(1))
+    engine = engine_for(config(), store, clock)
     await engine.reporter.report(Alert(Problem.DELIVERY_DEAD, "studio", "two"))
-    await store.drop([1])
+    async with Store(store.path) as person:
+        await person.drop([1])
+        await engine.look_again()
+        assert await told(store, Problem.DELIVERY_DEAD) == [("studio", False)]
+        await person.drop([2])
     await engine.look_again()
-    assert len(await store.deliveries(target="archive")) == 1
-    await store.drop([2])
     await engine.look_again()
-    await engine.look_again()
-    alerts = [delivery.event.about for delivery in await store.due("archive", limit=9)]
-    assert [alert.is_resolved for alert in alerts] == [False, True]  # type: ignore[union-attr]
+    assert await told(store, Problem.DELIVERY_DEAD) == [("studio", False), ("studio", True)]
     await engine.stop()
+
+
+@pytest.mark.parametrize("mended", ["retry", "drop"])
+async def test_dead_letters_that_were_mended_while_no_daemon_ran_are_over_at_the_start(
+    store: Store, clock: ManualClock, mended: str
+) -> None:
+    watchlist = config(1, targets=("archive", "studio"))
+    await die(store, 1, "studio")
+    await store.report(Alert(Problem.DELIVERY_DEAD, "studio", "one"), ("archive",), now=NOON)
+    await (store.replay([1], now=NOON) if mended == "retry" else store.drop([1]))
+
+    for _ in range(2):
+        engine = engine_for(watchlist, store, clock)
+        await engine.start()
+        await engine.stop()
+    assert await told(store, Problem.DELIVERY_DEAD) == [("studio", False), ("studio", True)]
+
+
+async def test_dead_letters_that_are_too_old_to_be_kept_are_over_as_well(
+    store: Store, clock: ManualClock
+) -> None:
+    await die(store, 1, "archive")
+    await store.mark_watched(set(), now=NOON)
+    engine = engine_for(config(), store, clock)
+    await engine.reporter.report(Alert(Problem.DELIVERY_DEAD, "archive", "one"))
+    clock.jump(89 * DAY)
+    await engine.tidy()
+    assert engine.reporter.subjects(Problem.DELIVERY_DEAD) == ["archive"]
+    clock.jump(DAY)
+    await engine.tidy()
+    assert engine.reporter.subjects(Problem.DELIVERY_DEAD) == []
+    assert await store.problems() == set()
+    await engine.stop()
+
+
+@pytest.mark.parametrize("failing", ["data_version", "gates", "backlogs"])
+async def test_what_a_person_mended_is_taken_up_after_a_look_that_failed(
+    tmp_path: Path, clock: ManualClock, failing: str
+) -> None:
+    watchlist = config(1, targets=("archive", "broken", "studio"))
+    async with Interrupted(tmp_path / "state.db") as store, Store(tmp_path / "state.db") as person:
+        await pause(store, watchlist, "broken")
+        await die(store, 1, "studio")
+        engine = engine_for(watchlist, store, clock)
+        await engine.start()
+        assert [*engine.deliverer.paused()] == ["broken"]
+        await person.reopen("broken", now=NOON)
+        await person.drop([1])
+
+        store.failing = failing
+        await engine.look_again()
+        assert await told(store, Problem.DELIVERY_DEAD) == [("studio", False)]
+        store.failing = ""
+        await engine.look_again()
+        assert engine.deliverer.paused() == {}
+        assert await told(store, Problem.DELIVERY_DEAD) == [("studio", False), ("studio", True)]
+        await engine.stop()
+
+
+async def test_what_a_person_mends_during_the_start_is_taken_up_by_the_first_look(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    watchlist = config(targets=("archive", "broken"))
+    async with Interrupted(tmp_path / "state.db") as store, Store(tmp_path / "state.db") as person:
+        await pause(store, watchlist, "broken")
+        store.meanwhile = lambda: person.reopen("broken", now=NOON)
+        engine = engine_for(watchlist, store, clock)
+        await engine.start()
+        assert [*engine.deliverer.paused()] == ["broken"]
+        await engine.look_again()
+        assert engine.deliverer.paused() == {}
+        await engine.stop()
+
+
+async def test_problems_of_targets_that_are_not_on_the_watchlist_end_untold_at_the_start(
+    store: Store, clock: ManualClock
+) -> None:
+    kept = (Problem.CONFIG_REJECTED, "gone")
+    for problem in (Problem.TARGET_PAUSED, Problem.DELIVERY_DEAD, Problem.CONFIG_REJECTED):
+        await store.report(Alert(problem, "gone", "x"), (), now=NOON)
+    engine = engine_for(config(), store, clock)
+    await engine.start()
+    await engine.stop()
+    assert await store.problems() == {kept}
+    assert await store.deliveries() == []
+
+
+async def test_a_target_that_left_paused_and_with_dead_letters_is_told_of_again_when_it_returns(
+    store: Store, clock: ManualClock
+) -> None:
+    watchlist = config(1, targets=("archive", "studio"))
+    await pause(store, watchlist, "studio")
+    await die(store, 1, "studio")
+    engine = engine_for(watchlist, store, clock)
+    await engine.start()
+    await engine.apply(config(1), Masker())
+    assert await store.problems() == set()
+    # an attempt that was under way when the target left
+    await engine.reporter.report(Alert(Problem.TARGET_PAUSED, "studio", "late"))
+    for _ in range(2):
+        await engine.apply(watchlist, Masker())
+    await engine.stop()
+    assert await told(store, Problem.TARGET_PAUSED) == [("studio", False)] * 3
+    assert await told(store, Problem.DELIVERY_DEAD) == [("studio", False)] * 2
 
 
 async def test_a_pause_that_a_crash_kept_from_being_told_is_told_at_the_start(

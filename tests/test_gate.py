@@ -191,7 +191,7 @@ def test_what_was_asked_for_is_never_undercut() -> None:
 
     fail(one, 100, "HTTP 429", after=3600 * SECOND)
 
-    assert one.was_told
+    assert one.told_for(100) == 3600
     assert one.closed_for(100) == 3600
     assert one.closed_for(3699) == 1
 
@@ -216,7 +216,7 @@ def test_a_failure_of_our_own_does_not_forget_that_the_wait_was_asked_for() -> N
 
     one.failed(101, passage, "HTTP 503")
 
-    assert one.was_told
+    assert one.told_for(101) == 59
     assert one.closed_for(101) == 59
 
 
@@ -226,7 +226,8 @@ def test_a_new_wait_of_our_own_was_not_asked_for() -> None:
 
     fail(one, 200)
 
-    assert not one.was_told
+    assert one.told_for(200) == 0
+    assert one.closed_for(200) > 0
 
 
 def test_a_hold_lets_nobody_through_although_nothing_failed() -> None:
@@ -291,26 +292,49 @@ def test_only_a_person_opens_a_paused_gate_not_an_answer_that_was_under_way(
     assert one.claim() is None
 
 
-def test_a_reopened_gate_is_as_new() -> None:
+def test_a_person_ends_pause_and_back_off() -> None:
     one = gate()
-    fail(one, 90, after=3600 * SECOND)
+    fail(one, 90)
     one.pause("HTTP 404: no_service")
 
     one.reopen()
 
-    assert one.state(100) is GateState.OPEN
-    assert (one.reason, one.failures, one.was_told) == (None, 0, False)
-    assert one.remaining(100) == 0
+    assert one.state(90) is GateState.OPEN
+    assert (one.reason, one.failures) == (None, 0)
+    assert one.remaining(90) == 0
     assert not through(one).is_probe
+
+
+def test_nobody_ends_what_the_other_side_asked_for() -> None:
+    one = gate()
+    fail(one, 90, after=3600 * SECOND)
+    one.pause("HTTP 404: no_service")
+    one.hold(95, 3600 * SECOND, "slow down")
+
+    one.reopen()
+
+    assert one.state(100) is GateState.WAITING
+    assert one.remaining(100) == 3595
+    assert one.state(3695) is GateState.OPEN
+
+
+def test_a_gate_with_something_else_behind_it_is_as_new() -> None:
+    one = gate()
+    fail(one, 90, after=3600 * SECOND)
+
+    one.renew()
+
+    assert one.state(90) is GateState.OPEN
+    assert one.remaining(90) == 0
 
 
 def test_a_restored_wait_goes_on_where_it_was() -> None:
     one = gate()
 
-    one.restore(1000, remaining=7 * SECOND, failures=3, reason="HTTP 503", was_told=True)
+    one.restore(1000, remaining=7 * SECOND, told=2 * SECOND, failures=3, reason="HTTP 503")
 
     assert one.state(1000) is GateState.WAITING
-    assert (one.reason, one.was_told) == ("HTTP 503", True)
+    assert (one.reason, one.told_for(1000)) == ("HTTP 503", 2)
     assert one.closed_for(1000) == 7
     assert fail(one, 1007)
     assert one.closed_for(1007) == 40
@@ -319,7 +343,7 @@ def test_a_restored_wait_goes_on_where_it_was() -> None:
 def test_a_restored_hold_asks_for_no_probe() -> None:
     one = gate()
 
-    one.restore(1000, remaining=2 * SECOND, failures=0, reason="slow down", was_told=True)
+    one.restore(1000, remaining=2 * SECOND, told=2 * SECOND, failures=0, reason="slow down")
 
     assert one.state(1000) is GateState.WAITING
     assert one.state(1002) is GateState.OPEN
@@ -419,8 +443,7 @@ class Story(RuleBasedStateMachine):
         return passage
 
     def told(self, length: float) -> None:
-        if not self.is_paused:
-            self.told_until = max(self.told_until, self.now + length)
+        self.told_until = max(self.told_until, self.now + length)
 
     @rule(seconds=ticks)
     def wait(self, seconds: float) -> None:
@@ -473,6 +496,11 @@ class Story(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.gate.reopen()
+        self.is_paused, self.probe = False, None
+
+    @rule()
+    def renew(self) -> None:
+        self.gate.renew()
         self.is_paused, self.probe, self.told_until = False, None, self.now
 
     @invariant()

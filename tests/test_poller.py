@@ -306,7 +306,7 @@ async def test_a_throttled_token_waits_as_long_as_told_also_after_a_restart(benc
     closed_for = bench.upstream.token.closed_for(bench.clock.monotonic())
     assert 1200 <= closed_for <= 1440
     stored = (await bench.store.gates())[":useapi"]
-    assert stored.was_told
+    assert stored.told_until is not None
     assert abs(stored.remaining(bench.clock.now()).total_seconds() - closed_for) < 0.01
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from notifier.store import Store
 from tests.support.process import command, daemon, environment
-from tests.support.servers import Received, Reply, Server, serving
+from tests.support.servers import Received, Reply, Server, raw_server, serving
 from tests.support.tracks import answer, audio_id, completed, path_of, track
 from tests.support.watchlists import A_TYPE
 
@@ -120,6 +120,20 @@ async def test_an_attempt_under_way_at_a_kill_repeats_with_the_same_id(
     first, second = receiver.to("/hook")
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert len(receiver.requests) == 4
+
+
+async def test_a_message_that_was_accepted_is_not_repeated_when_the_answer_breaks_off(
+    place: Place, api: Server, receiver: Server
+) -> None:
+    api.reply(path_of(audio_id(1)), answer(completed()))
+    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nok") as port:
+        place.file.write_text(place.text(1).replace(receiver.url, f"http://127.0.0.1:{port}"))
+        async with daemon(place.file) as running:
+            await running.logged("delivery.delivered", 3)
+            assert await running.stop() == 0
+    async with Store(place.state, is_read_only=True) as store:
+        rows = await store.deliveries()
+    assert [(row.attempt_count, row.last_status) for row in rows] == [(1, 200)] * 3
 
 
 async def test_sigterm_lets_an_attempt_under_way_finish(place: Place, api: Server, receiver: Server) -> None:

@@ -75,6 +75,42 @@ async def test_what_the_disk_refused_is_told_in_order_when_it_recovers(
 async def test_problems_of_a_track_off_the_list_are_forgotten(reporter: Reporter) -> None:
     await reporter.report(Alert(Problem.TRACK_MISSING, "studio", "x"))
     await reporter.report(PAUSED)
-    reporter.forget("studio")
+    reporter.forget_track("studio")
     assert reporter.subjects(Problem.TRACK_MISSING) == []
     assert reporter.subjects(Problem.TARGET_PAUSED) == ["studio"]
+
+
+async def test_problems_of_targets_off_the_list_are_forgotten_and_news_again_later(
+    reporter: Reporter, store: Store
+) -> None:
+    await reporter.report(Alert(Problem.TARGET_PAUSED, "band-room", "x"))
+    await reporter.report(Alert(Problem.TRACK_MISSING, "studio", "x"))
+    await reporter.report(PAUSED)
+    before = len(await told(store))
+    await reporter.forget_targets(but={"band-room"})
+    await reporter.forget_targets(but={"band-room"})
+    kept = {(Problem.TARGET_PAUSED, "band-room"), (Problem.TRACK_MISSING, "studio")}
+    assert await store.problems() == kept
+    await reporter.report(OVER)
+    assert len(await told(store)) == before
+    await reporter.report(PAUSED)
+    assert len(await told(store)) == before + 1
+
+
+@pytest.mark.parametrize("alerts", [[PAUSED], [PAUSED, OVER]], ids=["begun", "begun and over"])
+async def test_a_problem_that_the_disk_refused_is_forgotten_with_its_target(
+    reporter: Reporter, store: Store, alerts: list[Alert]
+) -> None:
+    connection = sqlite3.connect(store.path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON problem BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    for alert in [REJECTED, *alerts]:
+        await reporter.report(alert)
+    await reporter.forget_targets(but=())
+    connection.execute("DROP TRIGGER full")
+    connection.close()
+    await reporter.retry()
+    assert {name for name, _ in await told(store)} == {"config_rejected"}
+    await reporter.report(PAUSED)
+    assert (await told(store))[-1] == ("target_paused", "band-room")

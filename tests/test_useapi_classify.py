@@ -9,6 +9,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from notifier.answer import Answer
+from notifier.clock import SystemClock
+from notifier.config import Useapi
+from notifier.document import Scalar
+from notifier.mistake import Place
 from notifier.track import Track
 from notifier.useapi import (
     LARGEST_ANSWER,
@@ -17,10 +21,12 @@ from notifier.useapi import (
     Refused,
     Trouble,
     Unreadable,
+    UseApi,
     account_of,
     classify,
 )
 from tests.support import hostile
+from tests.support.servers import raw_server
 from tests.support.tracks import audio_id, completed, track
 
 NOW = datetime(2026, 6, 23, 12, 38, 20, tzinfo=UTC)
@@ -188,6 +194,19 @@ def test_a_page_of_a_proxy_is_recognised_by_its_type_too() -> None:
 )
 def test_json_that_is_no_track_concerns_this_track_alone(body: object, reason: str) -> None:
     assert read(200, body) == Unreadable(reason, is_permanent=False)
+
+
+async def test_an_answer_that_breaks_off_is_none_even_if_it_reads_as_a_track() -> None:
+    content = json.dumps(completed()).encode()
+    sent = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(content) + 1, content)
+    async with raw_server(sent) as port:
+        token, base_url = (Scalar(text, Place(1, 1)) for text in ("abc", f"http://127.0.0.1:{port}"))
+        api = UseApi(Useapi(token=token, base_url=base_url), SystemClock())
+        reading = await api.read(api.url_of(audio_id(1)))
+        await api.close()
+
+    reason = "the answer of 127.0.0.1 was cut short"
+    assert reading == Refused(Trouble.UNAVAILABLE, reason, is_answer=False)
 
 
 @pytest.mark.parametrize("letter", ["a", "ü", "音", "😀", "\ufffd"])

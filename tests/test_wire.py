@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -10,7 +9,7 @@ from yarl import URL
 
 from notifier.answer import Answer, Unreachable
 from notifier.wire import Wire
-from tests.support.servers import Reply, Server
+from tests.support.servers import Reply, Server, raw_server
 
 SECOND = timedelta(seconds=1)
 
@@ -21,22 +20,6 @@ async def wire() -> AsyncIterator[Wire]:
         timeout=30 * SECOND, connections=4, largest_answer=1000, headers={"X-Ours": "yes"}
     ) as wire:
         yield wire
-
-
-@contextlib.asynccontextmanager
-async def raw_server(answer: bytes) -> AsyncIterator[int]:
-    """Answer every connection with some bytes and close it."""
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        with contextlib.suppress(ConnectionError):
-            await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
 
 
 def closed_port() -> int:
@@ -51,6 +34,7 @@ async def test_an_answer_comes_back_whole_with_headers_in_any_case(wire: Wire, a
     answer = await wire.send("POST", URL(f"{api.url}/a"), headers={"X-More": "too"}, body=b"sent")
     assert isinstance(answer, Answer)
     assert (answer.status, answer.body, answer.headers["Retry-After"]) == (429, '{"a": "é"}', "7")
+    assert answer.broken_off is None
     (request,) = api.requests
     assert (request.method, request.body) == ("POST", b"sent")
     assert (request.headers["X-Ours"], request.headers["X-More"]) == ("yes", "too")
@@ -97,18 +81,48 @@ async def test_statuses_beyond_http_are_answers_too(wire: Wire) -> None:
     ("sent", "reason"),
     [
         (b"", "127.0.0.1 closed the connection without an answer"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", "the answer of 127.0.0.1 was cut short"),
+        (b"HTTP/1.1 200 OK\r\nContent-Le", "127.0.0.1 closed the connection without an answer"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "the answer of 127.0.0.1 is not HTTP"),
         (
             b"HTTP/1.1 200 OK\r\nX-Bomb: " + b"x" * 100_000 + b"\r\n\r\n",
             "the answer of 127.0.0.1 is not HTTP",
         ),
     ],
-    ids=["nothing", "cut short", "another protocol", "a header bomb"],
+    ids=["nothing", "half its headers", "another protocol", "a header bomb"],
 )
 async def test_a_broken_answer_reads_as_a_sentence(wire: Wire, sent: bytes, reason: str) -> None:
     async with raw_server(sent) as port:
         assert await wire.send("GET", URL(f"http://127.0.0.1:{port}/secret")) == Unreachable(reason)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"Content-Length: 50\r\n\r\nok",
+        b"Transfer-Encoding: chunked\r\n\r\n1\r\no\r\n9\r\nk",
+        b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
+    ],
+    ids=["fewer bytes than announced", "half a chunk", "no last chunk"],
+)
+async def test_an_answer_whose_body_breaks_off_comes_back_as_far_as_it_came(wire: Wire, sent: bytes) -> None:
+    async with raw_server(b"HTTP/1.1 200 OK\r\nX-Its: own\r\n" + sent) as port:
+        answer = await wire.send("POST", URL(f"http://127.0.0.1:{port}/secret"), body=b"sent")
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.headers["X-Its"], answer.body) == (200, "own", "ok")
+    assert answer.broken_off == "the answer of 127.0.0.1 was cut short"
+
+
+async def test_an_answer_whose_body_drips_past_the_timeout_comes_back_as_far_as_it_came() -> None:
+    held = asyncio.Event()
+    async with (
+        raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\nok", held=held) as port,
+        Wire(timeout=SECOND / 2, connections=1, largest_answer=10) as wire,
+    ):
+        answer = await wire.send("POST", URL(f"http://127.0.0.1:{port}/secret"), body=b"sent")
+        held.set()
+    assert isinstance(answer, Answer)
+    assert (answer.status, answer.body) == (200, "ok")
+    assert answer.broken_off == "no answer from 127.0.0.1 within 500ms"
 
 
 async def test_a_refused_connection_reads_as_a_sentence(wire: Wire) -> None:

@@ -11,7 +11,7 @@ from notifier.cli.watchlist import check, demo, run, schema, test
 @click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="notifier")
 def main() -> None:
-    """Watch PixVerse music tracks and tell Slack, Discord or any webhook when they end."""
+    """Watch PixVerse music tracks and tell Slack, Discord, Mattermost or any webhook when they end."""
 
 
 for command in (run, check, test, status, deliveries, resume, schema, demo):

@@ -1,7 +1,7 @@
 """``deliveries``: the outbox as people look at it and mend it at three in the morning."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -67,7 +67,7 @@ def list_deliveries(context: click.Context, /, **options: Any) -> None:
     if question.as_json:
         display.print_json([report.delivery_json(row) for row in rows])
     else:
-        display.print_deliveries(rows, SystemClock().now())
+        display.print_deliveries(rows, SystemClock().now(), question.situation.gone(rows))
 
 
 @deliveries.command("show")
@@ -89,7 +89,7 @@ def show_delivery(context: click.Context, /, delivery: int, **options: Any) -> N
         attempts_json = [report.attempt_json(attempt) for attempt in attempts]
         display.print_json({**report.delivery_json(row), "attempts": attempts_json})
     else:
-        display.print_delivery(row, attempts, SystemClock().now())
+        display.print_delivery(row, attempts, SystemClock().now(), question.situation.gone([row]))
 
 
 @deliveries.command("retry")
@@ -113,9 +113,9 @@ def retry_deliveries(context: click.Context, /, ids: tuple[int, ...], dead: bool
         return chosen, await store.deliveries(ids=replayed)
 
     chosen, replayed = question.situation.use(work, is_read_only=False)
-    _answer(
-        question, chosen, replayed, done="will be tried again", missing="there is no undelivered delivery"
-    )
+    gone = question.situation.gone(replayed)
+    done = {row: display.retried(row, gone) for row in replayed}
+    _answer(question, chosen, done, missing="there is no undelivered delivery")
 
 
 @deliveries.command("drop")
@@ -133,21 +133,21 @@ def drop_deliveries(context: click.Context, /, ids: tuple[int, ...], **options: 
         return [row for row in found if row.id in dropped]
 
     dropped = question.situation.use(work, is_read_only=False)
-    _answer(question, ids, dropped, done="dropped", missing="there is no delivery")
+    _answer(question, ids, dict.fromkeys(dropped, "dropped"), missing="there is no delivery")
 
 
 def _answer(
-    question: _Question, chosen: Sequence[int], changed: Sequence[DeliveryRow], *, done: str, missing: str
+    question: _Question, chosen: Sequence[int], done: Mapping[DeliveryRow, str], *, missing: str
 ) -> None:
     """Say what was done to which deliveries, and exit 1 when one was not there."""
     if question.as_json:
-        display.print_json([report.delivery_json(row) for row in changed])
+        display.print_json([report.delivery_json(row) for row in done])
     else:
-        for row in changed:
-            click.echo(f"delivery {row.id}: {done}")
+        for row, what in done.items():
+            click.echo(f"delivery {row.id}: {what}")
         if not chosen:
             click.echo("there are no dead letters")
-    absent = [delivery for delivery in chosen if delivery not in {row.id for row in changed}]
+    absent = [delivery for delivery in chosen if delivery not in {row.id for row in done}]
     for delivery in absent:
         click.echo(f"notifier: {missing} {delivery}", err=True)
     sys.exit(1 if absent else 0)

@@ -1,7 +1,7 @@
 """What the commands around the state file need: the watchlist as far as it is valid, and the file itself."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 import click
@@ -11,7 +11,7 @@ from notifier.cli.options import EXIT_STORAGE, fail, unknown_target
 from notifier.config import Config
 from notifier.loading import InvalidConfigError
 from notifier.settings import Unresolved
-from notifier.store import StorageError, Store
+from notifier.store import DeliveryRow, StorageError, Store
 
 T = TypeVar("T")
 
@@ -55,6 +55,12 @@ class Situation:
     async def _with_store(self, work: Callable[[Store | None], Awaitable[T]], is_read_only: bool) -> T:
         async with Store(self.path, is_read_only=is_read_only) as store:
             return await work(store)
+
+    def gone(self, rows: Iterable[DeliveryRow]) -> set[str]:
+        """Return the targets of deliveries that the watchlist does not name; none while it is not valid."""
+        if self.config is None:
+            return set()
+        return {row.target for row in rows} - self.config.targets.keys()
 
     async def check_target(self, target: str | None, store: Store | None) -> None:
         """Refuse a target that neither the watchlist nor the state file knows, as wrong usage."""

@@ -113,18 +113,21 @@ class Store:
             lambda connection: outbox.expire(connection, target, counted_before, at=at, why=why)
         )
 
-    async def save_gate(self, *rows: StoredGate) -> None:
-        """Remember how a gate stands, in the row of each who is behind it."""
+    async def save_gate(self, gate: StoredGate) -> None:
+        """Remember how a gate stands, under its name."""
+        await self._run(partial(outbox.save_gate, gate=gate))
 
-        def work(connection: sqlite3.Connection) -> None:
-            for row in rows:
-                outbox.save_gate(connection, row)
+    async def save_end(self, gate: StoredGate) -> None:
+        """Remember how the gate of a remote end stands, by its fingerprint."""
+        await self._run(partial(outbox.save_end, gate=gate))
 
-        await self._run(work)
+    async def begin(self, gate: StoredGate) -> None:
+        """Note that a target has another remote end than before, and how that one's gate stands."""
+        await self._run(partial(outbox.begin, gate=gate))
 
-    async def reopen(self, target: str, *, now: datetime, fingerprint: str | None = None) -> bool:
-        """Un-pause a target; the time it was paused does not count. False when it was not paused."""
-        return await self._run(lambda connection: outbox.reopen(connection, target, now, fingerprint))
+    async def reopen(self, target: str, *, now: datetime) -> bool:
+        """Un-pause a target, and with it all with the same remote end; False when it was not paused."""
+        return await self._run(lambda connection: outbox.reopen(connection, target, now))
 
     async def replay(self, ids: Sequence[int], *, now: datetime) -> list[int]:
         """Make deliveries pending again, with all their time before them; return those that could be."""
@@ -141,6 +144,10 @@ class Store:
     async def forget(self, *, unwatched_before: datetime) -> int:
         """Delete what is off the watchlist since before a moment and settled; return how many rows went."""
         return await self._run(lambda connection: outbox.forget(connection, unwatched_before))
+
+    async def forget_problems(self, problems: Collection[tuple[Problem, str]]) -> None:
+        """Close problems with their subjects, telling nobody."""
+        await self._run(lambda connection: outbox.forget_problems(connection, problems))
 
     async def sightings(self) -> dict[str, Sighting]:
         """Return what is remembered of every track, by audio_id."""

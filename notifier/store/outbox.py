@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.delivery import Delivery, DeliveryState
-from notifier.event import Alert, Event, alert_event, data_json, from_stored
+from notifier.event import Alert, Event, Problem, alert_event, data_json, from_stored
 from notifier.gate import GateState
 from notifier.store.rows import Owed, Settlement, StoredGate, stored
 from notifier.track import Track, compact_json
@@ -126,7 +126,7 @@ def settle(connection: sqlite3.Connection, settlement: Settlement) -> dict[str, 
                 settlement.state.value,
                 at if is_settled else None,
                 settlement.status,
-                None if is_delivered else settlement.answer,
+                None if is_delivered else settlement.error,
                 delivery,
             ),
         ).rowcount
@@ -135,8 +135,8 @@ def settle(connection: sqlite3.Connection, settlement: Settlement) -> dict[str, 
                 "INSERT INTO attempt (delivery_id, at, status, answer, outcome) VALUES (?, ?, ?, ?, ?)",
                 (delivery, at, settlement.status, settlement.answer, settlement.outcome),
             )
-    for gate in settlement.gates:
-        save_gate(connection, gate)
+    if settlement.gate is not None:
+        save_end(connection, settlement.gate)
     dead = {}
     if settlement.state is DeliveryState.DEAD:
         dead[settlement.target] = list(settlement.deliveries)
@@ -150,10 +150,8 @@ def _expire_behind(
 ) -> dict[str, list[int]]:
     spared = settlement.under_way - set(settlement.deliveries)
     given_up = {
-        gate.name: expire(
-            connection, gate.name, before, at=settlement.at, why=settlement.answer, spared=spared
-        )
-        for gate in settlement.gates
+        name: expire(connection, name, before, at=settlement.at, why=settlement.given_up, spared=spared)
+        for name in settlement.behind
     }
     return {target: deliveries for target, deliveries in given_up.items() if deliveries}
 
@@ -174,74 +172,95 @@ def expire(
     ).fetchall()
     given_up = [row[0] for row in rows if row[0] not in spared]
     connection.executemany(
-        "UPDATE delivery SET state = 'dead', settled_at = ?, last_error = coalesce(last_error, ?)"
-        " WHERE id = ?",
+        "UPDATE delivery SET state = 'dead', settled_at = ?, last_error = ? WHERE id = ?",
         [(to_rfc3339(at), why, delivery) for delivery in given_up],
     )
     return given_up
 
 
 def save_gate(connection: sqlite3.Connection, gate: StoredGate) -> None:
-    """Remember how a gate stands; writes nothing when an open gate stays open."""
+    """Remember how a gate stands under its name; writes nothing when an open gate stays open."""
     connection.execute(
-        "INSERT INTO gate (name, state, reason, since, until, was_told, failures, fingerprint)"
+        "INSERT INTO gate (name, state, reason, since, until, told_until, failures, fingerprint)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET state = excluded.state,"
         " reason = excluded.reason, since = excluded.since, until = excluded.until,"
-        " was_told = excluded.was_told, failures = excluded.failures,"
+        " told_until = excluded.told_until, failures = excluded.failures,"
         " fingerprint = coalesce(excluded.fingerprint, fingerprint)"
         " WHERE NOT (state = 'open' AND excluded.state = 'open' "
         " AND (excluded.fingerprint IS NULL OR fingerprint IS excluded.fingerprint))",
-        (
-            gate.name,
-            gate.state.value,
-            gate.reason,
-            to_rfc3339(gate.since),
-            stored(gate.until),
-            gate.was_told,
-            gate.failures,
-            gate.fingerprint,
-        ),
+        (gate.name, *_columns(gate), gate.fingerprint),
     )
 
 
-def reopen(connection: sqlite3.Connection, target: str, now: datetime, fingerprint: str | None) -> bool:
-    """Un-pause a target; the time it was paused does not count. False when it was not paused.
+def save_end(connection: sqlite3.Connection, gate: StoredGate) -> None:
+    """Remember how the gate of a remote end stands, in the rows of all targets that ever had it."""
+    connection.execute(
+        "UPDATE gate SET state = ?, reason = ?, since = ?, until = ?, told_until = ?, failures = ?"
+        " WHERE fingerprint = ?",
+        (*_columns(gate), gate.fingerprint),
+    )
 
-    Without another fingerprint the remote end is the one of before, and so all its targets are un-paused.
+
+def _columns(gate: StoredGate) -> tuple[str | int | None, ...]:
+    since, until, told = to_rfc3339(gate.since), stored(gate.until), stored(gate.told_until)
+    return gate.state.value, gate.reason, since, until, told, gate.failures
+
+
+def begin(connection: sqlite3.Connection, gate: StoredGate) -> None:
+    """Note that a target has another remote end than before; the time that it was paused does not count."""
+    row = connection.execute("SELECT state, since FROM gate WHERE name = ?", (gate.name,)).fetchone()
+    if row is not None and row[0] == GateState.PAUSED:
+        _spare(connection, gate.name, since=from_rfc3339(row[1]), now=gate.since)
+    save_gate(connection, gate)
+    save_end(connection, gate)
+
+
+def reopen(connection: sqlite3.Connection, target: str, now: datetime) -> bool:
+    """Un-pause a target, and with it all with the same remote end; False when it was not paused.
+
+    The time it was paused does not count. What the other side asked for is waited out all the same.
     """
-    if fingerprint is not None:
-        return _reopen(connection, target, now, fingerprint)
-    reopened = [_reopen(connection, name, now, None) for name in _sharing(connection, target)]
-    return any(reopened)
-
-
-def _sharing(connection: sqlite3.Connection, target: str) -> list[str]:
-    """Return the targets with the same remote end, the given one first."""
-    rows = connection.execute(
-        "SELECT other.name FROM gate JOIN gate AS other ON other.fingerprint = gate.fingerprint"
-        " WHERE gate.name = ? AND other.name <> gate.name",
+    paused = connection.execute(
+        "SELECT name, since FROM gate WHERE state = 'paused' AND (name = ?1 OR fingerprint ="
+        " (SELECT fingerprint FROM gate WHERE name = ?1 AND state = 'paused'))",
         (target,),
+    ).fetchall()
+    for name, since in paused:
+        _spare(connection, name, since=from_rfc3339(since), now=now)
+        _open(connection, name, now)
+    return bool(paused)
+
+
+def _open(connection: sqlite3.Connection, name: str, now: datetime) -> None:
+    """End pause and back-off; what the other side asked for stays."""
+    connection.execute(
+        "UPDATE gate SET state = CASE WHEN told_until > ?1 THEN 'waiting' ELSE 'open' END,"
+        " until = CASE WHEN told_until > ?1 THEN told_until END, failures = 0, since = ?1 WHERE name = ?2",
+        (to_rfc3339(now), name),
     )
-    return [target, *(row[0] for row in rows)]
 
 
-def _reopen(connection: sqlite3.Connection, target: str, now: datetime, fingerprint: str | None) -> bool:
-    row = connection.execute("SELECT state, since FROM gate WHERE name = ?", (target,)).fetchone()
-    was_paused = row is not None and row[0] == GateState.PAUSED
-    if was_paused:
-        _spare(connection, target, max(now - from_rfc3339(row[1]), timedelta(0)))
-    save_gate(connection, StoredGate(target, GateState.OPEN, None, now, fingerprint=fingerprint))
-    return was_paused
-
-
-def _spare(connection: sqlite3.Connection, target: str, length: timedelta) -> None:
+def _spare(connection: sqlite3.Connection, target: str, *, since: datetime, now: datetime) -> None:
+    """Let the time not count that a target's deliveries have waited in a pause."""
     rows = connection.execute(
         "SELECT id, counts_from FROM delivery WHERE target = ? AND state = 'pending'", (target,)
     ).fetchall()
-    connection.executemany(
-        "UPDATE delivery SET counts_from = ? WHERE id = ?",
-        [(to_rfc3339(from_rfc3339(counts_from) + length), row_id) for row_id, counts_from in rows],
+    for row_id, counts_from in rows:
+        counted = from_rfc3339(counts_from)
+        paused = max(now - max(since, counted), timedelta(0))
+        connection.execute(
+            "UPDATE delivery SET counts_from = ? WHERE id = ?", (to_rfc3339(counted + paused), row_id)
+        )
+
+
+def _sharing(connection: sqlite3.Connection, target: str) -> list[str]:
+    """Return the targets with the same remote end that wait, the given one too."""
+    rows = connection.execute(
+        "SELECT name FROM gate WHERE state = 'waiting' AND (name = ?1 OR fingerprint ="
+        " (SELECT fingerprint FROM gate WHERE name = ?1))",
+        (target,),
     )
+    return [row[0] for row in rows.fetchall()]
 
 
 def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> list[int]:
@@ -260,11 +279,8 @@ def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) ->
         if row is None:
             continue
         replayed.append(delivery)
-        connection.executemany(
-            "UPDATE gate SET state = 'open', until = NULL, failures = 0, since = ?"
-            " WHERE name = ? AND state = 'waiting' AND was_told = 0",
-            [(to_rfc3339(now), name) for name in _sharing(connection, row[0])],
-        )
+        for name in _sharing(connection, row[0]):
+            _open(connection, name, now)
     return replayed
 
 
@@ -325,3 +341,11 @@ def forget(connection: sqlite3.Connection, unwatched_before: datetime) -> int:
         (moment,),
     ).rowcount
     return events + tracks
+
+
+def forget_problems(connection: sqlite3.Connection, problems: Collection[tuple[Problem, str]]) -> None:
+    """Close problems with their subjects, telling nobody."""
+    connection.executemany(
+        "DELETE FROM problem WHERE problem = ? AND subject = ?",
+        [(problem.value, subject) for problem, subject in problems],
+    )

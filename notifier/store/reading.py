@@ -58,7 +58,7 @@ def as_returned(connection: sqlite3.Connection, audio_id: str) -> str | None:
 def gates(connection: sqlite3.Connection) -> dict[str, StoredGate]:
     """Return every gate by its name."""
     rows = connection.execute(
-        "SELECT name, state, reason, since, until, was_told, failures, fingerprint FROM gate"
+        "SELECT name, state, reason, since, until, told_until, failures, fingerprint FROM gate"
     )
     return {
         name: StoredGate(
@@ -67,11 +67,11 @@ def gates(connection: sqlite3.Connection) -> dict[str, StoredGate]:
             reason,
             from_rfc3339(since),
             _moment(until),
-            was_told=bool(was_told),
-            failures=failures,
-            fingerprint=fingerprint,
+            _moment(told),
+            failures,
+            fingerprint,
         )
-        for name, state, reason, since, until, was_told, failures, fingerprint in rows
+        for name, state, reason, since, until, told, failures, fingerprint in rows
     }
 
 

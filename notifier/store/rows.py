@@ -27,7 +27,7 @@ class StoredGate:
     reason: str | None
     since: datetime
     until: datetime | None = None
-    was_told: bool = False
+    told_until: datetime | None = None
     failures: int = 0
     fingerprint: str | None = None
 
@@ -38,18 +38,25 @@ class StoredGate:
 
     def remaining(self, now: datetime) -> timedelta:
         """Return how much of the wait is left, never more than there was: the clock may have jumped."""
-        if self.until is None:
+        return self._left(self.until, now)
+
+    def told_remaining(self, now: datetime) -> timedelta:
+        """Return the same of the wait that the other side has asked for."""
+        return self._left(self.told_until, now)
+
+    def _left(self, until: datetime | None, now: datetime) -> timedelta:
+        if until is None:
             return timedelta(0)
-        return min(max(self.until - now, timedelta(0)), self.until - self.since)
+        return min(max(until - now, timedelta(0)), max(until - self.since, timedelta(0)))
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What an attempt came to, for all deliveries that its request carried.
 
-    `gates` are the rows of all targets behind the remote end's gate. When the failure was the remote end's,
-    their deliveries whose time counts from before `expires` are given up, but for those that are under way
-    beside this one.
+    `gate` is how the gate of the remote end stands, if that has changed. When the failure was the remote
+    end's, what its targets (`behind` its gate) are owed since before `expires` is given up, but for what is
+    under way beside this attempt.
     """
 
     target: str
@@ -57,10 +64,15 @@ class Settlement:
     at: datetime
     status: int | None
     answer: str
+    error: str
+    """Why it failed, in a sentence; empty when it did not."""
     outcome: str
     state: DeliveryState
-    gates: tuple[StoredGate, ...] = ()
+    gate: StoredGate | None = None
     expires: datetime | None = None
+    given_up: str = "given up"
+    """Why what is given up with it is given up."""
+    behind: tuple[str, ...] = ()
     under_way: frozenset[int] = frozenset()
 
 

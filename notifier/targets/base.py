@@ -81,9 +81,10 @@ class Target(Settings, ABC):
         """What the service counts our requests by; targets of the same one wait together. A secret."""
         return self.remote_end
 
-    def shares_limit_with(self, other: "Target") -> bool:
-        """Say whether the service counts together what goes to two remote ends."""
-        return self.limiter == other.limiter and self.remote_end != other.remote_end
+    @property
+    def shares_limit(self) -> bool:
+        """Whether the service may count what goes to other remote ends together with this target's."""
+        return self.limiter != self.remote_end
 
     @abstractmethod
     def render(self, events: Sequence[Event], *, now: datetime, is_plain: bool = False) -> Request:

@@ -59,7 +59,9 @@ def test_a_step_that_fails_leaves_the_old_version_whole(tmp_path: Path) -> None:
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     open_database(path, steps=[*STEPS, "CREATE TABLE further (a TEXT);\n"]).close()
-    with pytest.raises(StorageError, match=r"newer version \(schema 2, this one knows 1\)"):
+    with pytest.raises(
+        StorageError, match=rf"newer version \(schema {len(STEPS) + 1}, this one knows {len(STEPS)}\)"
+    ):
         open_database(path)
 
 
@@ -249,3 +251,21 @@ def test_somebody_who_only_asks_keeps_no_daemon_from_starting(tmp_path: Path) ->
         lock.acquire()
         release.join()
         lock.release()
+
+
+def test_a_wait_that_was_told_stays_one_when_a_file_of_version_1_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    old = open_database(path, steps=STEPS[:1])
+    old.execute(
+        "INSERT INTO gate (name, state, since, until, was_told, failures) VALUES"
+        " ('told', 'waiting', 'x', '2026-06-23T13:00:00.000Z', 1, 1),"
+        " ('ours', 'waiting', 'x', '2026-06-23T14:00:00.000Z', 0, 2)"
+    )
+    old.close()
+    new = open_database(path)
+    rows = new.execute("SELECT name, until, told_until, failures FROM gate ORDER BY name").fetchall()
+    new.close()
+    assert rows == [
+        ("ours", "2026-06-23T14:00:00.000Z", None, 2),
+        ("told", "2026-06-23T13:00:00.000Z", "2026-06-23T13:00:00.000Z", 1),
+    ]

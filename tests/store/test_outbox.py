@@ -39,9 +39,20 @@ def settlement(
     expires: datetime | None = None,
     target: str = "a",
 ) -> Settlement:
-    gate = gate or StoredGate(target, GateState.OPEN, None, at)
     status = 200 if state is DeliveryState.DELIVERED else 500
-    return Settlement(target, deliveries, at, status, "what came", outcome, state, (gate,), expires)
+    return Settlement(
+        target,
+        deliveries,
+        at,
+        status,
+        "what came",
+        "HTTP 500: what came",
+        outcome,
+        state,
+        gate,
+        expires,
+        behind=(target,),
+    )
 
 
 async def test_a_changed_track_and_its_deliveries_are_one_transaction(store: Store) -> None:
@@ -75,10 +86,16 @@ async def test_what_is_due_comes_in_the_order_of_events_and_without_what_is_unde
 
 async def test_an_attempt_is_written_down_with_its_result(store: Store) -> None:
     await finish(store, 1, "a")
-    waiting = StoredGate("a", GateState.WAITING, "HTTP 500", NOON, NOON + MINUTE, failures=1)
+    await store.begin(StoredGate("a", GateState.OPEN, None, NOON, fingerprint="mark"))
+    waiting = StoredGate("", GateState.WAITING, "HTTP 500", NOON, NOON + MINUTE, None, 1, "mark")
     assert await store.settle(settlement(1, state=DeliveryState.PENDING, outcome="retry", gate=waiting)) == {}
     (row,) = await store.deliveries()
-    assert (row.state, row.attempt_count, row.last_status, row.last_error) == ("pending", 1, 500, "what came")
+    assert (row.state, row.attempt_count, row.last_status, row.last_error) == (
+        "pending",
+        1,
+        500,
+        "HTTP 500: what came",
+    )
     assert row.next_attempt_at == NOON + MINUTE
     assert await store.settle(settlement(1, at=NOON + MINUTE)) == {}
     (row,) = await store.deliveries()
@@ -131,15 +148,24 @@ async def test_a_delivered_message_cannot_be_replayed(store: Store) -> None:
     assert await store.replay([1], now=NOON) == []
 
 
-@pytest.mark.parametrize(("was_told", "state"), [(False, GateState.OPEN), (True, GateState.WAITING)])
+@pytest.mark.parametrize(
+    ("told_until", "state", "until"),
+    [
+        (None, GateState.OPEN, None),
+        (NOON, GateState.OPEN, None),
+        (NOON + MINUTE / 2, GateState.WAITING, NOON + MINUTE / 2),
+    ],
+)
 async def test_a_replay_ends_our_own_back_off_but_no_wait_that_was_told(
-    store: Store, was_told: bool, state: GateState
+    store: Store, told_until: datetime | None, state: GateState, until: datetime | None
 ) -> None:
     await finish(store, 1, "a")
-    gate = StoredGate("a", GateState.WAITING, "busy", NOON, NOON + MINUTE, was_told=was_told, failures=3)
-    await store.settle(settlement(1, state=DeliveryState.PENDING, outcome="retry", gate=gate))
+    await store.save_gate(
+        StoredGate("a", GateState.WAITING, "busy", NOON, NOON + MINUTE, told_until, failures=3)
+    )
     await store.replay([1], now=NOON)
-    assert (await store.gates())["a"].state is state
+    gate = (await store.gates())["a"]
+    assert (gate.state, gate.until, gate.failures) == (state, until, 0)
 
 
 async def test_resuming_spares_what_was_pending_the_time_of_the_pause(store: Store) -> None:
@@ -171,10 +197,42 @@ async def test_targets_of_one_remote_end_are_resumed_together_and_none_beside_th
 async def test_a_target_with_another_url_leaves_those_it_shared_one_with_as_they_are(store: Store) -> None:
     for name in ("a", "b"):
         await store.save_gate(StoredGate(name, GateState.PAUSED, "HTTP 404", NOON, fingerprint="same"))
-    assert await store.reopen("a", now=NOON, fingerprint="another") is True
+    await store.begin(StoredGate("a", GateState.OPEN, None, NOON, fingerprint="another"))
     gates = await store.gates()
     assert [gates[name].state for name in "ab"] == [GateState.OPEN, GateState.PAUSED]
     assert [gates[name].fingerprint for name in "ab"] == ["another", "same"]
+
+
+async def test_a_remote_end_is_written_down_for_all_who_ever_had_it_and_for_nobody_else(
+    store: Store,
+) -> None:
+    for name, mark in (("a", "same"), ("gone", "same"), ("c", "another")):
+        await store.begin(StoredGate(name, GateState.OPEN, None, NOON, fingerprint=mark))
+    await store.save_end(StoredGate("", GateState.PAUSED, "HTTP 404", NOON, fingerprint="same"))
+    states = {name: gate.state for name, gate in (await store.gates()).items()}
+    assert states == {"a": GateState.PAUSED, "gone": GateState.PAUSED, "c": GateState.OPEN}
+
+
+async def test_resuming_what_only_waits_changes_nothing(store: Store) -> None:
+    waiting = StoredGate("a", GateState.WAITING, "busy", NOON, NOON + MINUTE, NOON + MINUTE, failures=2)
+    await store.save_gate(waiting)
+    assert await store.reopen("a", now=NOON) is False
+    assert (await store.gates())["a"] == waiting
+
+
+async def test_resuming_leaves_what_the_other_side_asked_for(store: Store) -> None:
+    await store.save_gate(StoredGate("a", GateState.PAUSED, "HTTP 404", NOON, None, NOON + MINUTE))
+    assert await store.reopen("a", now=NOON) is True
+    gate = (await store.gates())["a"]
+    assert (gate.state, gate.until) == (GateState.WAITING, NOON + MINUTE)
+
+
+async def test_only_the_part_of_a_pause_that_a_delivery_has_waited_is_spared(store: Store) -> None:
+    await store.save_gate(StoredGate("a", GateState.PAUSED, "HTTP 404", NOON - timedelta(days=10)))
+    await finish(store, 1, "a")
+    await store.reopen("a", now=NOON + MINUTE)
+    (delivery,) = await store.due("a", limit=1)
+    assert delivery.counts_from == NOON + MINUTE
 
 
 async def test_a_replay_ends_the_back_off_of_all_who_share_it(store: Store) -> None:
@@ -187,7 +245,7 @@ async def test_a_replay_ends_the_back_off_of_all_who_share_it(store: Store) -> N
 
 
 async def test_a_fingerprint_stays_when_the_gate_changes(store: Store) -> None:
-    await store.reopen("a", now=NOON, fingerprint="mark")
+    await store.begin(StoredGate("a", GateState.OPEN, None, NOON, fingerprint="mark"))
     await store.save_gate(StoredGate("a", GateState.PAUSED, "HTTP 404", NOON))
     await store.save_gate(StoredGate("a", GateState.OPEN, None, NOON + MINUTE))
     assert (await store.gates())["a"].fingerprint == "mark"

@@ -133,6 +133,24 @@ async def serving() -> AsyncIterator[Server]:
         await server.stop()
 
 
+@contextlib.asynccontextmanager
+async def raw_server(answer: bytes, *, held: asyncio.Event | None = None) -> AsyncIterator[int]:
+    """Answer every connection with some bytes and close it, at once or when the event is set."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+        if held is not None:
+            await held.wait()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
 def ok_receiver(request: Received) -> Reply:
     """Accept messages as the three types of receivers do."""
     if request.path.startswith("/slack"):
