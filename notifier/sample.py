@@ -1,12 +1,15 @@
 """Invented events for templates to be tried on and for ``notifier test``; the vendor's documented example."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from notifier.clock import to_rfc3339
 from notifier.event import Event, EventType, TrackNews, track_event
 from notifier.track import parse
 
 AUDIO_ID = "user:12345-pixverse:you@example.com-music:11223344"
 _FINISHED = datetime(2026, 6, 23, 12, 38, 20, 123000, tzinfo=UTC)
+_TOOK = timedelta(minutes=3, seconds=24)
+_NOTICED_AFTER = timedelta(seconds=2)
 
 _COMMON = {
     "audio_id": AUDIO_ID,
@@ -18,8 +21,6 @@ _COMMON = {
     "auto_lyrics": True,
     "name": "PixVerse_Music_11223344.mp3",
     "credits": 40,
-    "created_at": "2026-06-23T12:34:56Z",
-    "updated_at": "2026-06-23T12:38:18Z",
 }
 _COMPLETED = {
     **_COMMON,
@@ -44,7 +45,9 @@ def sample_event(
     *, is_completed: bool, event_type: EventType | None = None, detected_at: datetime = _FINISHED
 ) -> Event:
     """Return an invented event of a completed or a failed track, of its own type unless another is given."""
-    track = parse(_COMPLETED if is_completed else _FAILED)
+    fields = _COMPLETED if is_completed else _FAILED
+    took = {"created_at": detected_at - _TOOK, "updated_at": detected_at - _NOTICED_AFTER}
+    track = parse({**fields, **{field: to_rfc3339(moment) for field, moment in took.items()}})
     own_type = EventType.COMPLETED if is_completed else EventType.FAILED
     news = TrackNews(AUDIO_ID, "Sample track", track.status, "GENERATING", track)
     return track_event(event_type or own_type, news, detected_at)

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from notifier.answer import Unreachable
+from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock, SystemClock
-from notifier.delivery import Delivered, Rejected, Retry, TargetBroken
+from notifier.delivery import Delivered, Outcome, Rejected, Retry, TargetBroken
 from notifier.event import Event, EventType
 from notifier.loading import Loaded
 from notifier.sample import sample_event
@@ -60,4 +60,14 @@ async def _try(wire: Wire, name: str, target: Target, *, event: Event, masker: M
         return Trial(name, target.type_name, False, "not reached", answer.reason)
     outcome = target.classify(answer, now=clock.now())
     said = one_line(outcome.reason)
-    return Trial(name, target.type_name, isinstance(outcome, Delivered), _VERDICTS[type(outcome)], said)
+    if request.warning is not None:
+        said = f"{request.warning}; it was sent as the standard JSON instead. {said}"
+    is_accepted = isinstance(outcome, Delivered) and request.warning is None
+    verdict = "the template failed" if request.warning is not None else _verdict(outcome, answer)
+    return Trial(name, target.type_name, is_accepted, verdict, said)
+
+
+def _verdict(outcome: Outcome, answer: Answer) -> str:
+    if isinstance(outcome, Retry) and answer.status < 400:
+        return "not accepted"
+    return _VERDICTS[type(outcome)]
