@@ -20,7 +20,6 @@ from notifier.event import EventType
 from notifier.loading import InvalidConfigError, digest_of, load
 from notifier.secret import Secret, Sources
 from notifier.targets.discord import Discord
-from notifier.targets.mattermost import Mattermost
 from notifier.targets.slack import Slack
 from notifier.targets.webhook import Webhook
 from tests.support.watchlists import (
@@ -71,8 +70,8 @@ def test_every_key_is_read() -> None:
     assert config.delivery.max_retry == timedelta(hours=2)
     assert config.delivery.give_up_after == timedelta(days=3)
 
-    slack, discord, webhook, mattermost = config.targets.values()
-    assert [*config.targets] == ["band-room", "studio", "archive", "office"]
+    slack, discord, webhook = config.targets.values()
+    assert [*config.targets] == ["band-room", "studio", "archive"]
     assert isinstance(slack, Slack)
     assert slack.url == Secret(ENVIRONMENT["SLACK_URL"])
     assert slack.mention == ("user:U123ABC", "here")
@@ -84,8 +83,6 @@ def test_every_key_is_read() -> None:
     assert (webhook.method, webhook.concurrency) == ("PUT", 2)
     assert webhook.body is not None
     assert webhook.body.source.startswith('{"text": {{ (event.name')
-    assert isinstance(mattermost, Mattermost)
-    assert mattermost.url == Secret(ENVIRONMENT["MATTERMOST_URL"])
 
     assert config.defaults.notify == ("band-room",)
     assert config.defaults.events == ("completed", "failed", "missing", "stalled")

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from notifier.event import Event, EventType
-from notifier.loading import Loaded, load_content
+from notifier.loading import InvalidConfigError, Loaded, load_content
 from notifier.message import Message, compose
 from notifier.secret import Sources
 from notifier.targets import Request, Target
@@ -25,12 +25,13 @@ from tests.targets.given import COMPLETED, EVENTS, news, payload_of
 
 FOLDER = Path(__file__).parent.parent / "config" / "recipes"
 NAMES = ["google-chat", "home-assistant", "mattermost", "microsoft-teams", "ntfy", "telegram"]
-TELEGRAM_TOKEN = "123456789:telegramhunter2"
-URLS = {
+ENVIRONMENT = {
     "GOOGLE_CHAT_URL": "https://chat.googleapis.com/v1/spaces/A/messages?key=k&token=googlehunter2",
     "HOME_ASSISTANT_URL": "https://homeassistant.example/api/webhook/homehunter2",
     "MATTERMOST_URL": "https://mattermost.example/hooks/mattermosthunter2",
+    "NTFY_TOPIC": "ntfyhunter2",
     "TEAMS_URL": "https://prod.westus.logic.azure.com/workflows/a/invoke?sig=teamshunter2",
+    "TELEGRAM_TOKEN": "123456789:telegramhunter2",
 }
 
 
@@ -42,12 +43,9 @@ def loaded(name: str, sources: Sources, *, resolve: bool = True) -> Loaded:
 
 
 @pytest.fixture(scope="module")
-def targets(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Target]:
+def targets() -> Mapping[str, Target]:
     """Every recipe's target, made by the real loader."""
-    credentials = tmp_path_factory.mktemp("credentials")
-    (credentials / "telegram-token").write_text(TELEGRAM_TOKEN, encoding="utf-8")
-    sources = Sources({**URLS, "CREDENTIALS_DIRECTORY": str(credentials)})
-    return {name: loaded(name, sources).config.targets[name] for name in NAMES}
+    return {name: loaded(name, Sources(ENVIRONMENT)).config.targets[name] for name in NAMES}
 
 
 def told(target: Target, event: Event) -> Request:
@@ -143,14 +141,16 @@ def home_assistant(request: Request, _: Message) -> Reader:
 
 _CODE = re.compile(r"`([^`<\n]+)`")
 _LINK = re.compile(r"\[Listen\]\((https?://[^\s()<>|]+)\)")
-_ESCAPED = re.compile(r"\\([\\`*_~\[\]#|])")
-_MARKUP = re.compile(r"[\\`*_~\[\]#|<>\n]|@(?!\u2060)|^\s*(?:[-+]|\d+[.)])\s")
+_REFERENCE = re.compile(r"&#[0-9]{1,7};")
+_MARKUP = re.compile(r"[\\`*_~\[\]#|<>&$\n\u2424]|[:;](?=\S)|\bwww\.|^\s*(?:[-+=]|\d+[.)])\s")
+_NAME = re.compile(r"@(?!\u2060)")
 
 
 def mattermost(request: Request, _: Message) -> Reader:
     """Sources: https://developers.mattermost.com/integrate/webhooks/incoming/ and the server's code.
 
-    To it a mention is an @ right before a word, outside of code.
+    To it a mention is an @ right before a word, outside of code, and it looks for one after it has replaced
+    character references, :emoji: and Slack's markup.
     """
     payload = payload_of(request)
     assert set(payload) == {"text"}
@@ -169,8 +169,9 @@ def mattermost(request: Request, _: Message) -> Reader:
 
 
 def mattermost_text(text: str) -> str:
-    assert _MARKUP.findall(_ESCAPED.sub("", text)) == []
-    return size(_ESCAPED.sub(r"\1", text), 16_383)
+    assert _MARKUP.findall(_REFERENCE.sub("·", text)) == []
+    assert _NAME.findall(html.unescape(text)) == []
+    return size(html.unescape(text), 16_383)
 
 
 def microsoft_teams(request: Request, _: Message) -> Reader:
@@ -212,7 +213,7 @@ def ntfy(request: Request, _: Message) -> Reader:
     payload = payload_of(request)
     required = {"topic", "title", "message", "tags", "priority", "markdown"}
     assert required <= set(payload) <= required | {"click"}
-    assert re.fullmatch("[-_A-Za-z0-9]{1,64}", payload["topic"])
+    assert payload["topic"] == ENVIRONMENT["NTFY_TOPIC"]
     assert payload["tags"] in (["white_check_mark"], ["x"], ["warning"])
     assert payload["priority"] in {3, 4}
     assert payload["markdown"] is False
@@ -272,14 +273,33 @@ def test_a_recipe_is_one_webhook_that_can_be_checked_without_its_secrets(name: s
 
 
 @pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("google-chat", "url: the environment variable GOOGLE_CHAT_URL"),
+        ("home-assistant", "url: the environment variable HOME_ASSISTANT_URL"),
+        ("mattermost", "url: the environment variable MATTERMOST_URL"),
+        ("microsoft-teams", "url: the environment variable TEAMS_URL"),
+        ("ntfy", "body: the environment variable NTFY_TOPIC"),
+        ("telegram", "url: the environment variable TELEGRAM_TOKEN"),
+    ],
+)
+def test_a_recipe_reaches_nobody_before_it_is_told_whom(name: str, missing: str) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        loaded(name, Sources({}))
+
+    (line,) = caught.value.lines()
+    assert line.endswith(f": targets.{name}.{missing} is missing or empty")
+
+
+@pytest.mark.parametrize(
     ("name", "url"),
     [
-        ("google-chat", URLS["GOOGLE_CHAT_URL"]),
-        ("home-assistant", URLS["HOME_ASSISTANT_URL"]),
-        ("mattermost", URLS["MATTERMOST_URL"]),
-        ("microsoft-teams", URLS["TEAMS_URL"]),
+        ("google-chat", ENVIRONMENT["GOOGLE_CHAT_URL"]),
+        ("home-assistant", ENVIRONMENT["HOME_ASSISTANT_URL"]),
+        ("mattermost", ENVIRONMENT["MATTERMOST_URL"]),
+        ("microsoft-teams", ENVIRONMENT["TEAMS_URL"]),
         ("ntfy", "https://ntfy.sh"),
-        ("telegram", f"https://api.telegram.org/bot{TELEGRAM_TOKEN}/sendMessage"),
+        ("telegram", "https://api.telegram.org/bot123456789:telegramhunter2/sendMessage"),
     ],
 )
 def test_a_recipe_posts_json_where_its_reference_says(
@@ -339,7 +359,7 @@ def worst(mark: str) -> Sequence[Event]:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
-    "mark", ["x", "x ", "&", "<", '"', "\\", "`", "@", "@a ", "ü", "€", "🎵", "x\n", "*"]
+    "mark", ["x", "x ", "&", "<", '"', "\\", "`", "@", "@a ", "ü", "€", "🎵", "x\n", "|"]
 )
 def test_the_longest_texts_stay_within_a_services_limits(
     name: str, mark: str, targets: Mapping[str, Target]
@@ -355,13 +375,15 @@ def test_the_longest_texts_stay_within_a_services_limits(
         ("google-chat", "two\nlines", "two<br>lines"),
         ("home-assistant", "<b>b</b>", "‹b>b‹/b>"),
         ("mattermost", "hey @channel", "hey @\u2060channel"),
-        ("mattermost", "<!channel> <https://evil.example|x>", "‹!channel› ‹https://evil.example\\|x›"),
-        (
-            "mattermost",
-            "[x](https://evil.example) *b* _i_ `c`",
-            r"\[x\](https://evil.example) \*b\* \_i\_ \`c\`",
-        ),
-        ("mattermost", "one\n# two", r"one \# two"),
+        ("mattermost", "&commat;channel", "&#38;commat&#59;channel"),
+        ("mattermost", "&#64;here", "&#38;&#35;64&#59;here"),
+        ("mattermost", "\\@all", "&#92;@\u2060all"),
+        ("mattermost", "<!channel>", "&#60;!channel&#62;"),
+        ("mattermost", "<https://a.b|x>", "&#60;https&#58;&#47;&#47;a&#46;b&#124;x&#62;"),
+        ("mattermost", "[x](y)", "&#91;x&#93;&#40;y&#41;"),
+        ("mattermost", "*b* _i_ `c`", "&#42;b&#42; &#95;i&#95; &#96;c&#96;"),
+        ("mattermost", ":joy: $x$", "&#58;joy&#58; &#36;x&#36;"),
+        ("mattermost", "one\n# two", "one &#35; two"),
         ("microsoft-teams", "[x](https://evil.example)", "[x](https://evil.example)"),
         ("ntfy", "[x](https://evil.example)", "[x](https://evil.example)"),
         ("telegram", "hey @somebody <b>b</b>", "hey @\u2060somebody <b>b</b>"),
@@ -417,6 +439,11 @@ SPOILED: Sequence[tuple[str, str, Callable[[Any], object]]] = [
     ("home-assistant", "a missing key", lambda one: one.pop("url")),
     ("home-assistant", "a script", lambda one: one.update(url="javascript:alert(1)")),
     ("mattermost", "a live mention", lambda one: one.update(text=one["text"] + "\n\nhey @channel")),
+    ("mattermost", "a reference by name", lambda one: one.update(text=one["text"] + "\n\n&commat;channel")),
+    ("mattermost", "a reference by number", lambda one: one.update(text=one["text"] + "\n\n&#64;here")),
+    ("mattermost", "an emoji", lambda one: one.update(text=one["text"] + "\n\n:joy:")),
+    ("mattermost", "a formula", lambda one: one.update(text=one["text"] + "\n\n$x$")),
+    ("mattermost", "a bare URL", lambda one: one.update(text=one["text"] + "\n\nhttps://a.example")),
     ("mattermost", "Slack's mention", lambda one: one.update(text=one["text"] + "\n\nhey <!channel>")),
     ("mattermost", "a forged link", lambda one: one.update(text=one["text"] + "\n\n[x](https://a.example)")),
     ("mattermost", "a heading", lambda one: one.update(text=one["text"] + "\n\n# big")),

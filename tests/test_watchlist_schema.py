@@ -13,13 +13,19 @@ from click.testing import CliRunner
 
 from notifier.cli import main
 from notifier.config import Config
+from notifier.targets import TYPES
 from notifier.watchlist_schema import json_schema
 from tests.support.watchlists import ENVIRONMENT, EVERYTHING, MINIMAL, TRACK, loaded
 
 DIRECTORY = Path(__file__).parents[1] / "config"
 SCHEMA_FILE = DIRECTORY / "watchlist.schema.json"
 EXAMPLE = (DIRECTORY / "watchlist.yaml").read_text()
-ADDRESSES = {"USEAPI_TOKEN": ENVIRONMENT["TOKEN"], **ENVIRONMENT}
+ADDRESSES = {
+    **{name: f"https://example.com/hooks/{name}" for name in re.findall(r"\$\{env:(\w+_URL)\}", EXAMPLE)},
+    "USEAPI_TOKEN": ENVIRONMENT["TOKEN"],
+    **ENVIRONMENT,
+}
+"""What the example's references stand for; a type that is particular about its URL needs a line."""
 
 
 def with_every_example() -> str:
@@ -174,7 +180,7 @@ def test_the_example_is_valid_as_it_stands() -> None:
 def test_the_example_is_valid_with_every_line_of_it_enabled() -> None:
     result = loaded(with_every_example(), ADDRESSES)
     assert result.warnings == ()
-    assert [*result.config.targets] == ["band-room", "studio", "office", "archive"]
+    assert sorted(target.type_name for target in result.config.targets.values()) == sorted(TYPES)
     assert len(result.config.watch) == 2
 
 

@@ -10,7 +10,6 @@ ENVIRONMENT = {
     "TOKEN": "user:123-hunter2hunter2",
     "SLACK_URL": "https://hooks.slack.com/services/T0123/B4567/slackhunter2",
     "DISCORD_URL": "https://discord.com/api/webhooks/1234567890/discordhunter2",
-    "MATTERMOST_URL": "https://mattermost.example/hooks/mattermosthunter2",
     "HOOK_SECRET": "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==",
     "NEXT_SECRET": "whsec_aHVudGVyM2h1bnRlcjNodW50ZXIzaHVudGVyMw==",
 }
@@ -66,9 +65,6 @@ targets:
     body: |
       {"text": {{ (event.name ~ " is " ~ event.status) | tojson }}}
     concurrency: 2
-  office:
-    type: mattermost
-    url: ${env:MATTERMOST_URL}
 
 defaults:
   notify: [band-room]
@@ -88,6 +84,7 @@ state: /srv/notifier/state.db
 http: {listen: "127.0.0.1:8720", hosts: [notifier.example.com]}
 log: {level: debug, format: logfmt}
 """
+"""Every key there is. A type of target whose keys are those of another has no need to stand here."""
 
 USEAPI = "useapi: {token: abc}\n"
 TARGET = "targets: {a: {type: slack, url: 'https://hooks.slack.com/services/T/B/x'}}\n"

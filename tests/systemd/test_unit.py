@@ -108,8 +108,9 @@ def credentials(settings: Settings) -> dict[str, str]:
 
 
 def test_each_secret_is_a_file_of_its_name(settings: Settings) -> None:
-    names = ["useapi-token", "slack-url", "discord-url", "mattermost-url", "webhook-secret"]
-    assert credentials(settings) == {name: f"/etc/notifier/credentials/{name}" for name in names}
+    files = credentials(settings)
+    assert files == {name: f"/etc/notifier/credentials/{name}" for name in files}
+    assert len(files) == len(settings["LoadCredential"])
 
 
 def test_a_secret_that_is_missing_counts_as_empty(settings: Settings) -> None:
