@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 from notifier.delivery import Delivery
 from notifier.event import Alert, Event, Problem
-from notifier.store import outbox, reading
+from notifier.store import gates, outbox, reading
 from notifier.store.database import (
     InUseError,
     RunLock,
@@ -115,19 +115,19 @@ class Store:
 
     async def save_gate(self, gate: StoredGate) -> None:
         """Remember how a gate stands, under its name."""
-        await self._run(partial(outbox.save_gate, gate=gate))
+        await self._run(partial(gates.save_gate, gate=gate))
 
     async def save_end(self, gate: StoredGate) -> None:
         """Remember how the gate of a remote end stands, by its fingerprint."""
-        await self._run(partial(outbox.save_end, gate=gate))
+        await self._run(partial(gates.save_end, gate=gate))
 
     async def begin(self, gate: StoredGate) -> None:
         """Note that a target has another remote end than before, and how that one's gate stands."""
-        await self._run(partial(outbox.begin, gate=gate))
+        await self._run(partial(gates.begin, gate=gate))
 
     async def reopen(self, target: str, *, now: datetime) -> bool:
         """Un-pause a target, and with it all with the same remote end; False when it was not paused."""
-        return await self._run(lambda connection: outbox.reopen(connection, target, now))
+        return await self._run(lambda connection: gates.reopen(connection, target, now))
 
     async def replay(self, ids: Sequence[int], *, now: datetime) -> list[int]:
         """Make deliveries pending again, with all their time before them; return those that could be."""
