@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from notifier.aftermath import Equipment
 from notifier.delivery import Backoff
-from notifier.gate import Gate
+from notifier.gate import Gate, Pace
 from notifier.gatebook import fingerprint, take_up, written_down
 from notifier.remote import RemoteEnd
 from notifier.store import StorageError, StoredGate
@@ -94,15 +94,24 @@ class Deliverer:
 
     def _keep_limits(self, targets: Collection[Target], rows: Mapping[str, StoredGate]) -> None:
         """Have a gate for each service and for whatever it counts by, with the pace of the most careful."""
+        paces: dict[str, list[Pace]] = {}
         for target in targets:
-            for name in (self._limit_name(target), _service_name(target)):
+            counted_by = self._limit_name(target)
+            if target.pace is not None:
+                paces.setdefault(counted_by, []).append(target.pace)
+            for name in (counted_by, _service_name(target)):
                 if name not in self._limits:
                     limit = Gate(backoff=self._backoff, pace=None, rng=self._equipment.rng)
                     take_up(limit, rows.get(name), self._equipment.clock)
                     self._limits[name] = limit
         for name, limit in self._limits.items():
-            paces = [target.pace for target in targets if target.pace and self._limit_name(target) == name]
-            limit.repace(min(paces, key=lambda pace: pace.count / pace.period.total_seconds(), default=None))
+            limit.repace(
+                min(
+                    paces.get(name, ()),
+                    key=lambda pace: pace.count / pace.period.total_seconds(),
+                    default=None,
+                )
+            )
 
     def _limit_name(self, target: Target) -> str:
         return f":limit:{fingerprint(target.limiter, self._salt)}"

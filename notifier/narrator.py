@@ -12,6 +12,7 @@ from notifier.delivery import Delivery
 from notifier.event import Alert, Problem
 from notifier.grouping import Retrial
 from notifier.metrics import Metrics
+from notifier.repetition import Repetition
 
 log = structlog.get_logger()
 
@@ -26,15 +27,13 @@ class Narrator:
         self._clock = clock
         self._metrics = metrics
         self._report = report
-        self._trouble: str | None = None
-        self._trouble_count = 0
-        self._template_trouble: str | None = None
-        self._template_trouble_count = 0
+        self._trouble = Repetition()
+        self._template_trouble = Repetition()
 
     def delivered(self, deliveries: Sequence[Delivery]) -> None:
         """Say that messages were accepted."""
         now = self._clock.now()
-        self._trouble = None
+        self._trouble.forget()
         for delivery in deliveries:
             waited = max(0.0, (now - delivery.event.detected_at).total_seconds())
             self._metrics.delivery_seconds.labels(self._target).observe(waited)
@@ -54,11 +53,9 @@ class Narrator:
 
     def retry_scheduled(self, deliveries: Sequence[Delivery], reason: str, wait: float) -> None:
         """Say that an attempt failed and how many seconds the target is left alone."""
-        if reason == self._trouble:
-            self._trouble_count += 1
+        before = self._trouble.news(reason)
+        if before is None:
             return
-        repeated = {"repeated": self._trouble_count} if self._trouble is not None else {}
-        self._trouble, self._trouble_count = reason, 1
         log.warning(
             "delivery.retry_scheduled",
             target=self._target,
@@ -66,7 +63,7 @@ class Narrator:
             attempt=deliveries[0].attempt_count + 1,
             wait=round(wait, 1),
             error=reason,
-            **repeated,
+            **({"repeated": before} if before else {}),
         )
 
     async def paused(self, reason: str) -> None:
@@ -84,19 +81,16 @@ class Narrator:
 
     def template_failed(self, delivery: Delivery, warning: str) -> None:
         """Say that an event goes out as the standard JSON, since the template cannot tell it."""
-        if warning == self._template_trouble:
-            self._template_trouble_count += 1
+        before = self._template_trouble.news(warning)
+        if before is None:
             return
-        counted = self._template_trouble_count
-        repeated = {"repeated": counted} if self._template_trouble is not None else {}
-        self._template_trouble, self._template_trouble_count = warning, 1
         log.warning(
             "delivery.template_failed",
             target=self._target,
             delivery=delivery.id,
             audio_id=delivery.event.audio_id,
             error=f"{warning}; sent as the standard JSON instead",
-            **repeated,
+            **({"repeated": before} if before else {}),
         )
 
     def refused(self, deliveries: Sequence[Delivery], reason: str, retrial: Retrial) -> None:

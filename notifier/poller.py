@@ -167,7 +167,7 @@ class Poller:
 
     async def _readable(self, watch: Watched) -> None:
         watch.failures = 0
-        watch.trouble = None
+        watch.complaint.forget()
         if watch.is_unreadable:
             watch.is_unreadable = False
             summary = f"{one_line(watch.name(None))} can be read again"
@@ -196,11 +196,10 @@ class Poller:
 
     def _complain(self, watch: Watched, reason: str) -> None:
         """Log a failure when its text changes, and count it when it does not."""
-        if reason == watch.trouble:
-            watch.trouble_count += 1
+        before = watch.complaint.news(reason)
+        if before is None:
             return
-        repeated = {"repeated": watch.trouble_count} if watch.trouble_count > 1 else {}
-        watch.trouble, watch.trouble_count = reason, 1
+        repeated = {"repeated": before} if before > 1 else {}
         log.warning("poll.failed", audio_id=watch.audio_id, name=watch.name(None), error=reason, **repeated)
 
     async def _compare(self, watch: Watched, current: Track | Gone) -> None:

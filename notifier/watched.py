@@ -1,6 +1,6 @@
 """A watch while the daemon runs: what its entry says, and what is remembered of its track."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
@@ -8,6 +8,7 @@ from yarl import URL
 
 from notifier.config import Config, Watch
 from notifier.event import EventType
+from notifier.repetition import Repetition
 from notifier.track import Track
 from notifier.transition import Sighting
 from notifier.useapi import Reading
@@ -45,8 +46,7 @@ class Watched:
     """How many reads had succeeded when the API last failed on this track, or None when it did not."""
     failures: int = 0
     not_found: int = 0
-    trouble: str | None = None
-    trouble_count: int = 0
+    complaint: Repetition = field(default_factory=Repetition)
 
     @property
     def is_final(self) -> bool:

@@ -850,6 +850,7 @@ async def test_a_retry_by_hand_cuts_our_own_back_off_short_whatever_hints_there_
         await bench.deliverer.look_again()
         await settled(bench)
     await bench.rows(all_are("delivered"))
+    assert len(bench.receiver.to("/hook")) == 9
 
 
 async def test_what_a_service_asks_for_counts_also_when_a_person_acted_meanwhile(bench: Bench) -> None:

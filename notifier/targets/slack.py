@@ -107,12 +107,13 @@ class Slack(Chat):
 
     def summed_up(self, messages: Sequence[Message]) -> tuple[Payload, int]:
         """Tell each message in a line, its link beside it."""
-        lines = as_many_as_fit(map(_line, messages), lambda lines: _fits([self._opening(), _ROOM, lines]))
+        opening = self._opening()
+        lines = as_many_as_fit(map(_line, messages), lambda lines: _fits([opening, _ROOM, lines]))
         told = messages[: len(lines)]
         overview = sum_up(told)
         heading = [_header(overview.title), _context([_span(told)])]
         notification = _escaped(overview.title, _LONGEST_LINE)
-        return self._payload([notification], [self._opening(), heading, lines]), len(told)
+        return self._payload([notification], [opening, heading, lines]), len(told)
 
     def plain(self, messages: Sequence[Message]) -> tuple[Payload, int]:
         """Tell messages in ``text`` alone."""

@@ -1,0 +1,23 @@
+"""Something that is said when its text changes and counted when it does not, so that no log is flooded."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Repetition:
+    """Remembers the last text and how often it came."""
+
+    text: str | None = None
+    count: int = 0
+
+    def news(self, text: str) -> int | None:
+        """Take a text; return how often the one before it came when this is another one, else None."""
+        if text == self.text:
+            self.count += 1
+            return None
+        before, self.text, self.count = self.count, text, 1
+        return before
+
+    def forget(self) -> None:
+        """Take the next text for a new one, whatever came before."""
+        self.text, self.count = None, 0
