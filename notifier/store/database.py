@@ -14,6 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
+from notifier.text import one_line
+
 _APPLICATION_ID = 0x50585631  # "PXV1"
 _BUSY_TIMEOUT_MS = 30_000
 _SHORT_TIMEOUT_MS = 500
@@ -29,6 +31,10 @@ STEPS: Sequence[str] = tuple(
 
 class StorageError(Exception):
     """The state file cannot be read or written; the message says which and why."""
+
+
+class CorruptError(StorageError):
+    """The state file is damaged; whatever else is written to it makes that worse."""
 
 
 class InUseError(Exception):
@@ -94,7 +100,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path, steps: Sequence[
 def _check_integrity(connection: sqlite3.Connection, path: Path) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise StorageError(f"{path} is corrupt ({verdict}): restore a backup or move the file away")
+        raise CorruptError(_corrupt(path, verdict))
 
 
 def _migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
@@ -129,25 +135,74 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageError(explain(error, path)) from error
+        raise explained(error, path) from error
     except (FileExistsError, NotADirectoryError) as error:
         raise StorageError(f"{path} cannot be written: {path.parent} is not a directory") from error
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def explain(error: sqlite3.Error, path: Path) -> str:
-    """Say what an error of SQLite means for the person who has to mend it."""
+def explained(error: sqlite3.Error, path: Path) -> StorageError:
+    """Return an error of SQLite in the words of the person who has to mend it."""
     text = str(error)
     if isinstance(error, sqlite3.DatabaseError) and ("malformed" in text or "not a database" in text):
-        return f"{path} is corrupt ({text}): restore a backup or move the file away"
+        return CorruptError(_corrupt(path, text))
+    return StorageError(f"{path} {_meaning(text, path)}")
+
+
+def _corrupt(path: Path, how: str) -> str:
+    found = one_line(how.removeprefix("*** in database main ***"))
+    return f"{path} is corrupt ({found}): restore a backup or move the file away"
+
+
+def _meaning(text: str, path: Path) -> str:
     if "disk is full" in text:
-        return f"{path} cannot be written: the disk is full"
+        return "cannot be written: the disk is full"
     if "unable to open" in text and not os.access(path, os.R_OK):
-        return f"{path} cannot be read: permission denied"
+        return "cannot be read: permission denied"
     if "readonly" in text:
-        return f"{path} cannot be written: it is read-only for this user"
-    return f"{path} cannot be used: {text}"
+        return "cannot be written: it is read-only for this user"
+    if "locked" in text:
+        return "cannot be used: another process has locked it"
+    return f"cannot be used: {text}"
+
+
+class Footing:
+    """The very files that a connection has open, to tell whether they still stand where they stood.
+
+    NB: SQLite goes on writing to a file that was deleted, moved or replaced, and nothing of it is there after
+    a restart. The write-ahead log counts as well: it holds what is committed last.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._files = {one: _identity(one) for one in (path, path.with_name(f"{path.name}-wal"))}
+
+    def check(self) -> None:
+        """Raise StorageError when a file has gone or is another one now."""
+        for file, known in self._files.items():
+            found = _identity(file)
+            if known is None:
+                self._files[file] = found  # NB: the log is made by the first transaction
+            elif found is None:
+                raise StorageError(
+                    f"{file} has vanished while in use: put it back; "
+                    "a restart begins a new one, which knows nothing of what was told"
+                )
+            elif found != known:
+                raise StorageError(
+                    f"{file} was replaced while in use: restart the notifier to use the new one"
+                )
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        about = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StorageError(f"{file} cannot be used: {error.strerror}") from error
+    return about.st_dev, about.st_ino
 
 
 class RunLock:

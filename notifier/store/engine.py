@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from notifier.store.database import StorageError, explain
+from notifier.store.database import CorruptError, Footing, explained
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
@@ -44,7 +44,10 @@ class Engine:
         self, path: Path, connect: Callable[[Path], sqlite3.Connection], *, is_read_only: bool
     ) -> None:
         self._path = path
-        self._begin = "BEGIN" if is_read_only else "BEGIN IMMEDIATE"
+        self._is_read_only = is_read_only
+        self._footing: Footing | None = None
+        self._corruption: CorruptError | None = None
+        """What ended all work on the file; only another one mends it."""
         self._connect = connect
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
@@ -81,6 +84,7 @@ class Engine:
         assert self._opened is not None  # noqa: S101
         try:
             connection = self._connect(self._path)
+            self._footing = None if self._is_read_only else Footing(self._path)
         except Exception as error:
             self._loop.call_soon_threadsafe(_fail, self._opened, error)
             return
@@ -126,9 +130,11 @@ class Engine:
 
     def _start(self, connection: sqlite3.Connection, until: float) -> None:
         """Begin a transaction, with patience for others who hold the file."""
+        if self._corruption is not None:
+            raise _NotBegunError from self._corruption
         while True:
             try:
-                connection.execute(self._begin)
+                connection.execute("BEGIN" if self._is_read_only else "BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not is_locked or self._is_closing or time.monotonic() > until:
@@ -139,6 +145,8 @@ class Engine:
     def _commit(self, connection: sqlite3.Connection, pieces: Sequence[_Piece]) -> list[Any]:
         try:
             results = [piece.work(connection) for piece in pieces]
+            if self._footing is not None:
+                self._footing.check()
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)
@@ -155,8 +163,10 @@ class Engine:
     def _explained(self, error: BaseException | None) -> BaseException | None:
         if not isinstance(error, sqlite3.Error):
             return error
-        failure = StorageError(explain(error, self._path))
+        failure = explained(error, self._path)
         failure.__cause__ = error
+        if isinstance(failure, CorruptError):
+            self._corruption = failure
         return failure
 
 
