@@ -13,7 +13,16 @@ from typing import Protocol
 from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock
 from notifier.config import DeliverySettings
-from notifier.delivery import Delivered, Delivery, DeliveryState, Outcome, Rejected, Retry, TargetBroken
+from notifier.delivery import (
+    Delivered,
+    Delivery,
+    DeliveryState,
+    Notice,
+    Outcome,
+    Rejected,
+    Retry,
+    TargetBroken,
+)
 from notifier.duration import spell
 from notifier.event import Alert
 from notifier.gate import Passage
@@ -60,6 +69,8 @@ class Equipment:
     settings: DeliverySettings
     masker: Masker
     report: Callable[[Alert], Awaitable[None]]
+    notice: Notice | None = None
+    """What is told while nothing can be written down."""
     hold: Hold | None = None
     """Lets all wait that a limit is said to hold for; the deliverer fills it in."""
 
@@ -104,6 +115,15 @@ class Aftermath:
             if outcome.after is not None:
                 attempt.remote.gate.hold(self._equipment.clock.monotonic(), outcome.after, outcome.reason)
         return await self._follow(attempt, outcome, answer)
+
+    async def proclaimed(self, attempt: Attempt, answer: Answer | Unreachable | None) -> Outcome:
+        """Let the gate follow from the answer to what is written down nowhere; return what it means."""
+        outcome = self._outcome(attempt.target, answer)
+        if self.is_current(attempt) and answer is not None:
+            spared = self._spared(attempt.target, answer)
+            self._move_gate(attempt.remote, attempt.passage, outcome, spared)
+            await self._share(attempt.target, outcome, spared)
+        return outcome
 
     def crashed(self, attempt: Attempt) -> None:
         """Let a bug of ours hammer nobody: back off as after a failure of the remote end."""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from notifier.aftermath import Equipment
-from notifier.delivery import Backoff
+from notifier.delivery import Backoff, Notice
 from notifier.gate import Gate, Pace
 from notifier.gatebook import fingerprint, take_up, written_down
 from notifier.remote import RemoteEnd
@@ -159,6 +159,12 @@ class Deliverer:
                 if row is not None:
                     await store.save_end(row)
                     remote.stored(row)
+
+    def proclaim(self, notice: Notice | None) -> None:
+        """Tell of something that cannot be written down for now; None when it is written down."""
+        self._equipment.notice = notice
+        if notice is not None:
+            self.wake(notice.targets)
 
     def sharing(self, name: str) -> Collection[str]:
         """Return the targets that have the same remote end as this one, which is one of them."""

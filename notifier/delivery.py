@@ -3,7 +3,7 @@
 Pure. What follows an outcome for the stored rows is `notifier.store`'s, for the remote end `notifier.gate`'s.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from random import Random
@@ -32,6 +32,24 @@ class Delivery:
     attempt_count: int
     counts_from: datetime
     """From when ``give_up_after`` counts: the event, or the last time a person asked for a retry."""
+
+
+@dataclass(slots=True)
+class Notice:
+    """An event that cannot be written down, since the disk fails, and is told all the same: just that."""
+
+    event: Event
+    targets: frozenset[str]
+    under_way: set[str] = field(default_factory=set)
+    """Who is just being told."""
+    told: set[str] = field(default_factory=set)
+    """Who has it."""
+    refused: set[str] = field(default_factory=set)
+    """Who does not take it in this way, and gets it once it is written down."""
+
+    def is_for(self, target: str) -> bool:
+        """Say whether a target is still to be told."""
+        return target in self.targets and target not in self.told | self.refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ class Engine:
         self.deliverer = Deliverer(self._equipment)
         self.reporter.wake = self.deliverer.wake
         self.reporter.sharing = self.deliverer.sharing
+        self.reporter.proclaim = self.deliverer.proclaim
         self._poller = Poller(
             reader=self._reader,
             store=store,

@@ -9,7 +9,7 @@ import structlog
 
 from notifier.clock import Clock
 from notifier.delivery import Delivery
-from notifier.event import Alert, Problem
+from notifier.event import Alert, Event, Problem
 from notifier.grouping import Retrial
 from notifier.metrics import Metrics
 from notifier.repetition import Repetition
@@ -45,6 +45,15 @@ class Narrator:
                 audio_id=delivery.event.audio_id,
                 attempt=delivery.attempt_count + 1,
             )
+
+    def proclaimed(self, event: Event) -> None:
+        """Say that a message was accepted which is not in the outbox yet."""
+        log.info("alert.told", target=self._target, name=event.name)
+
+    def not_proclaimed(self, event: Event, reason: str) -> None:
+        """Say that it was not, and comes with the outbox."""
+        if self._trouble.news(reason) is not None:
+            log.warning("alert.not_told", target=self._target, name=event.name, error=reason)
 
     async def well(self) -> None:
         """Tell `alerts` that the target is mended, if they know of a pause."""

@@ -6,9 +6,10 @@ Never sends a message and never imports what does: an event ends in the outbox, 
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from random import Random
 
 import structlog
@@ -76,8 +77,12 @@ class Poller:
         self._unknown_statuses: set[str] = set()
 
     async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
-        """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs."""
-        if watch.is_final or self._clock.monotonic() < watch.not_before:
+        """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs.
+
+        While the state file cannot be written nothing is read: what would be found could not be kept.
+        """
+        is_too_soon = self._clock.monotonic() < watch.not_before
+        if watch.is_final or is_too_soon or self._store.trouble is not None:
             return
         account = self._upstream.gate_of(account_of(watch.audio_id))
         async with self._through(account) as of_account:
@@ -213,7 +218,8 @@ class Poller:
         events = [self._event(watch, event_type, change, track) for event_type in change.events]
         owed = [Owed(event, watch.targets if event.type in watch.events else ()) for event in events]
         alerts = [alert for alert in _alerts(watch, events) if self._reporter.is_news(alert)]
-        await self._store.record(
+        record = partial(
+            self._store.record,
             watch.audio_id,
             change.sighting,
             current if isinstance(current, Track) else None,
@@ -221,12 +227,27 @@ class Poller:
             now=now,
             alerts=[(alert, self._reporter.targets(alert)) for alert in alerts],
         )
+        if not await self._kept(watch, record):
+            return
         watch.sighting = change.sighting
         for alert in alerts:
             self._reporter.written(alert)
         if events:
             self._wake(watch.targets)
             self._tell(watch, events)
+
+    async def _kept(self, watch: Watched, record: Callable[[], Awaitable[None]]) -> bool:
+        """Write down what was found, however long the disk takes; False when it is not watched any more."""
+        while watch.is_watched:
+            try:
+                await record()
+            except StorageError:
+                await self._clock.sleep(_LOOK_AGAIN)
+                while self._store.trouble is not None:
+                    await self._clock.sleep(_LOOK_AGAIN)
+            else:
+                return True
+        return False
 
     def _event(self, watch: Watched, event_type: EventType, change: Change, track: Track | None) -> Event:
         previous = watch.sighting.status if watch.sighting is not None else None

@@ -6,12 +6,14 @@ be written down is kept and tried again; nobody who reports one has to care.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 
 from notifier.clock import Clock
-from notifier.event import Alert, Problem
+from notifier.delivery import Notice
+from notifier.event import Alert, Event, Problem, alert_event
 from notifier.store import StorageError, Store, StoredGate
 
 T = TypeVar("T")
@@ -19,6 +21,20 @@ T = TypeVar("T")
 _OF_TARGETS = frozenset({Problem.TARGET_PAUSED, Problem.DELIVERY_DEAD})
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    """An alert that is not in the state file yet."""
+
+    alert: Alert
+    event: Event
+    notice: Notice
+    """Who hears of it before it is."""
+
+    @property
+    def is_of_storage(self) -> bool:
+        return self.alert.problem is Problem.STORAGE_FAILED and not self.alert.is_resolved
 
 
 class Reporter:
@@ -37,7 +53,9 @@ class Reporter:
         self._store = store
         self._clock = clock
         self._open: set[tuple[Problem, str]] = set()
-        self._unwritten: list[Alert] = []
+        self.proclaim: Callable[[Notice | None], None] = lambda _notice: None
+        """Tells of what cannot be written down; None when that is over."""
+        self._unwritten: list[_Unwritten] = []
         self._writing = asyncio.Lock()
 
     async def take_up(self) -> None:
@@ -58,12 +76,12 @@ class Reporter:
         Raises StorageError.
         """
         async with self._writing:
-            known = self._open | {_key(alert) for alert in self._unwritten}
+            known = self._open | {_key(one.alert) for one in self._unwritten}
             over = {key for key in known if key[0] in _OF_TARGETS and key[1] not in but}
             if over:
                 await self._store.forget_problems(over)
             self._open -= over
-            self._unwritten = [alert for alert in self._unwritten if _key(alert) not in over]
+            self._unwritten = [one for one in self._unwritten if _key(one.alert) not in over]
 
     def is_news(self, alert: Alert) -> bool:
         """Say whether a problem, or its end, has not been told yet."""
@@ -73,8 +91,12 @@ class Reporter:
         """Tell of a problem, or of its end, unless that is known. Never raises for the disk."""
         if self.is_news(alert):
             self._note(alert)
-            self._unwritten.append(alert)
+            self._unwritten.append(self._unwritten_of(alert))
             await self.retry()
+
+    def _unwritten_of(self, alert: Alert) -> "_Unwritten":
+        event = alert_event(alert, self._clock.now())
+        return _Unwritten(alert, event, Notice(event, frozenset(self.targets(alert))))
 
     def written(self, alert: Alert) -> None:
         """Take note of an alert that another transaction has written down."""
@@ -87,14 +109,26 @@ class Reporter:
     async def retry(self) -> None:
         """Write down what could not be written yet, in order."""
         async with self._writing:
+            self.proclaim(None)  # NB: first, lest somebody is told just while it is written that he is to be
             while self._unwritten:
-                targets = self.targets(self._unwritten[0])
+                first = self._unwritten[0]
+                if first.notice.under_way:
+                    return
+                targets, now = self.targets(first.alert), self._clock.now()
+                told = first.notice.told & {*targets}
                 try:
-                    await self._store.report(self._unwritten[0], targets, now=self._clock.now())
+                    await self._store.report(first.alert, targets, now=now, event=first.event, told=told)
                 except StorageError:
+                    self._proclaim_failure()
                     return
                 self._unwritten.pop(0)
                 self.wake(targets)
+
+    def _proclaim_failure(self) -> None:
+        """Let people hear that nothing can be written down while they can do something about it."""
+        failure = next((one for one in self._unwritten if one.is_of_storage), None)
+        if failure is not None:
+            self.proclaim(failure.notice)
 
     def targets(self, alert: Alert) -> tuple[str, ...]:
         """Return who is told: everyone in `alerts` but the broken target itself."""

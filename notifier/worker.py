@@ -10,7 +10,8 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from notifier.aftermath import Aftermath, Attempt, Equipment
-from notifier.delivery import Delivery, DeliveryState
+from notifier.answer import Answer, Unreachable
+from notifier.delivery import Delivered, Delivery, DeliveryState, Notice, Outcome, Rejected, Retry
 from notifier.due import Due
 from notifier.gate import Gate, Passage
 from notifier.grouping import Grouping
@@ -130,6 +131,8 @@ class Worker:
 
     async def _start_next(self) -> float | None:
         """Start an attempt if one is due; return how long to wait before the next look, None for a wake."""
+        if self._equipment.store.trouble is not None:  # what an attempt comes to could not be written down
+            return await self._proclaim()
         if not self._has_lane():
             return None
         due = await self._due.first(self.target.most_events)
@@ -145,6 +148,39 @@ class Worker:
             return None
         self._start(deliveries, passage)
         return 0
+
+    async def _proclaim(self) -> float:
+        """Tell the target that the disk fails, if it is to be told; return how long to wait."""
+        notice, wait = self._equipment.notice, self.remote.remaining(self._equipment.clock.monotonic())
+        if notice is None or not notice.is_for(self.name) or wait > 0:
+            return _STORE_RETRY
+        passage = self.gate.claim()
+        if passage is not None:
+            await self._tell(notice, passage)
+        return _STORE_RETRY
+
+    async def _tell(self, notice: Notice, passage: Passage) -> None:
+        remote, event = self.remote, notice.event
+        unwritten = Delivery(0, event, attempt_count=0, counts_from=event.detected_at)
+        attempt = Attempt([unwritten], self.target, self._render([unwritten]), remote, passage)
+        remote.enter(self._equipment.clock.monotonic())
+        notice.under_way.add(self.name)
+        try:
+            outcome: Outcome = await self._aftermath.proclaimed(attempt, await self._answer(attempt))
+        except Exception:
+            log.exception("delivery.crashed", target=self.name)
+            outcome = Rejected("an error of the notifier itself")
+        finally:
+            notice.under_way.discard(self.name)
+            remote.attempt_count -= 1
+            remote.gate.release(passage)
+        if isinstance(outcome, Delivered):
+            notice.told.add(self.name)
+            self.narrator.proclaimed(event)
+            return
+        if not isinstance(outcome, Retry):
+            notice.refused.add(self.name)
+        self.narrator.not_proclaimed(event, outcome.reason)
 
     def _has_lane(self) -> bool:
         """Say whether another attempt may be under way beside those that are."""
@@ -182,11 +218,15 @@ class Worker:
             self.narrator.template_failed(deliveries[0], request.warning)
         return request
 
+    async def _answer(self, attempt: Attempt) -> Answer | Unreachable | None:
+        """Send what an attempt carries; None when there is nothing that could be sent."""
+        if attempt.request is None:
+            return None
+        return await send(self._equipment.wire, attempt.request, self._equipment.masker)
+
     async def _try(self, attempt: Attempt) -> DeliveryState:
-        wire, masker, request = self._equipment.wire, self._equipment.masker, attempt.request
         try:
-            answer = await send(wire, request, masker) if request is not None else None
-            return await self._aftermath.follow(attempt, answer)
+            return await self._aftermath.follow(attempt, await self._answer(attempt))
         except Exception:
             log.exception("delivery.crashed", target=self.name)
             self._aftermath.crashed(attempt)

@@ -398,14 +398,42 @@ async def test_what_a_full_disk_refused_is_told_when_it_recovers(bench: Bench) -
     connection.execute(
         "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
     )
-    await bench.poller.turn(watch)
+    bench.clock.standing = asyncio.Event()
+    turn = asyncio.create_task(bench.poller.turn(watch))
+    await bench.api.until_count(path_of(watch.audio_id), 1)
+    while bench.store.trouble is None:
+        await asyncio.sleep(0.01)
     assert not watch.is_final
     assert bench.woken == []
+    other = bench.watch(2)
+    await bench.poller.turn(other)
+    assert len(bench.api.requests) == 1, "what cannot be kept is not asked for"
     connection.execute("DROP TRIGGER full")
     connection.close()
-    await bench.poller.turn(watch)
+    await bench.store.prove()
+    bench.clock.standing.set()
+    await turn
     assert watch.is_final
     assert await bench.owed() == [("track.completed", "band-room"), ("track.completed", "studio")]
+    assert len(bench.api.requests) == 1
+
+
+async def test_a_track_taken_off_the_list_while_the_disk_is_full_is_not_told(bench: Bench) -> None:
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(completed()))
+    connection = sqlite3.connect(bench.store.path, isolation_level=None)
+    connection.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    turn = asyncio.create_task(bench.poller.turn(watch))
+    while bench.store.trouble is None:
+        await asyncio.sleep(0.01)
+    watch.is_watched = False
+    connection.execute("DROP TRIGGER full")
+    connection.close()
+    await bench.store.prove()
+    await turn
+    assert await bench.store.sightings() == {}
 
 
 async def test_a_track_taken_off_the_list_during_its_read_is_not_told(bench: Bench) -> None:

@@ -3,6 +3,7 @@ from collections.abc import Collection
 
 import pytest
 
+from notifier.delivery import Notice
 from notifier.event import Alert, Problem
 from notifier.store import Store
 from notifier.trouble import Reporter
@@ -10,6 +11,7 @@ from tests.support.clocks import ManualClock
 
 PAUSED = Alert(Problem.TARGET_PAUSED, "studio", "studio is paused")
 OVER = Alert(Problem.TARGET_PAUSED, "studio", "studio is well", is_resolved=True)
+FULL = Alert(Problem.STORAGE_FAILED, "/state.db", "the disk is full")
 REJECTED = Alert(Problem.CONFIG_REJECTED, "/etc/x", "not taken")
 
 
@@ -114,3 +116,33 @@ async def test_a_problem_that_the_disk_refused_is_forgotten_with_its_target(
     assert {name for name, _ in await told(store)} == {"config_rejected"}
     await reporter.report(PAUSED)
     assert (await told(store))[-1] == ("target_paused", "band-room")
+
+
+async def test_a_disk_that_fails_is_told_before_it_is_written_down_and_to_each_only_once(
+    reporter: Reporter, store: Store
+) -> None:
+    """Whoever is just being told is waited for, lest the outbox owes him the same."""
+    notices: list[Notice | None] = []
+    reporter.proclaim = notices.append
+    disk = sqlite3.connect(store.path, isolation_level=None)
+    disk.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON problem BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    await reporter.report(PAUSED)
+    assert notices == [None], "what is not about the disk can wait for it"
+    await reporter.report(FULL)
+    notice = notices[-1]
+    assert notice is not None
+    assert notice.targets == {"studio", "band-room"}
+
+    notice.under_way.add("studio")
+    disk.execute("DROP TRIGGER full")
+    disk.close()
+    await reporter.retry()
+    assert notices[-1] is None
+    assert [name for name, _ in await told(store)] == ["target_paused"]
+    notice.under_way.clear()
+    notice.told.add("studio")
+    await reporter.retry()
+    rows = [(row.target, row.state) for row in await store.deliveries() if row.name == "storage_failed"]
+    assert rows == [("studio", "delivered"), ("band-room", "pending")]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from notifier.delivery import Delivery
-from notifier.event import Alert, Event, Problem
+from notifier.event import Alert, Event, Problem, alert_event
 from notifier.store import gates, outbox, reading
 from notifier.store.database import (
     InUseError,
@@ -91,13 +91,27 @@ class Store:
         def work(connection: sqlite3.Connection) -> None:
             outbox.record(connection, audio_id, sighting, track, owed=owed, now=now)
             for alert, targets in alerts:
-                outbox.report(connection, alert, targets, now)
+                outbox.report(connection, alert, alert_event(alert, now), targets=targets, now=now)
 
         await self._run(work)
 
-    async def report(self, alert: Alert, targets: tuple[str, ...], *, now: datetime) -> Event | None:
-        """Note that a problem has begun or is over and owe the alert; None when that was known already."""
-        return await self._run(lambda connection: outbox.report(connection, alert, targets, now))
+    async def report(
+        self,
+        alert: Alert,
+        targets: tuple[str, ...],
+        *,
+        now: datetime,
+        event: Event | None = None,
+        told: Collection[str] = (),
+    ) -> Event | None:
+        """Note that a problem has begun or is over and owe the alert; None when that was known already.
+
+        `event` is the alert's if it was made before; those `told` have it already.
+        """
+        event = event or alert_event(alert, now)
+        return await self._run(
+            lambda connection: outbox.report(connection, alert, event, targets=targets, now=now, told=told)
+        )
 
     async def due(self, target: str, *, limit: int, under_way: Collection[int] = ()) -> list[Delivery]:
         """Return the oldest pending deliveries of a target that are not under way, in the order of events."""

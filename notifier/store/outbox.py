@@ -7,13 +7,13 @@ from datetime import datetime
 
 from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.delivery import Delivery, DeliveryState
-from notifier.event import Alert, Event, Problem, alert_event, data_json, from_stored
+from notifier.event import Alert, Event, Problem, data_json, from_stored
 from notifier.store import gates
 from notifier.store.rows import Owed, Settlement, stored
 from notifier.track import Track, compact_json
 from notifier.transition import Sighting
 
-_PROOF = 16_384
+_PROOF = 65_536
 
 
 def record(
@@ -76,9 +76,18 @@ def owe(connection: sqlite3.Connection, owed: Owed, now: datetime) -> None:
 
 
 def report(
-    connection: sqlite3.Connection, alert: Alert, targets: tuple[str, ...], now: datetime
+    connection: sqlite3.Connection,
+    alert: Alert,
+    event: Event,
+    *,
+    targets: tuple[str, ...],
+    now: datetime,
+    told: Collection[str] = (),
 ) -> Event | None:
-    """Note that a problem has begun or is over and owe the alert; None when that was known already."""
+    """Note that a problem has begun or is over and owe the alert; None when that was known already.
+
+    What was `told` before it could be written down counts as delivered.
+    """
     key = (alert.problem.value, alert.subject)
     if alert.is_resolved:
         changed = connection.execute("DELETE FROM problem WHERE problem = ? AND subject = ?", key).rowcount
@@ -90,10 +99,28 @@ def report(
         ).rowcount
     if not changed:
         return None
-    event = alert_event(alert, now)
     if targets:
         owe(connection, Owed(event, targets), now)
+    for target in told:
+        settle(connection, _told(connection, event, target, now))
     return event
+
+
+def _told(connection: sqlite3.Connection, event: Event, target: str, now: datetime) -> Settlement:
+    """Return what a delivery came to that was made while nothing could be written down."""
+    rows = connection.execute(
+        "SELECT id FROM delivery WHERE event_id = ? AND target = ?", (event.id, target)
+    ).fetchall()
+    return Settlement(
+        target=target,
+        deliveries=tuple(row[0] for row in rows),
+        at=now,
+        status=None,
+        answer="told while the state file could not be written",
+        error="",
+        outcome="delivered",
+        state=DeliveryState.DELIVERED,
+    )
 
 
 def due(

@@ -39,6 +39,7 @@ class Scene:
         self.alerts: Sequence[str] = ()
         self.delivery: dict[str, str] = {"first_retry": "100ms"}
         self.stalled_after = "3000d"
+        self.http: str | None = None
         api.otherwise(lambda request: answer(track(int(request.path.rpartition(":")[2]))))
         receiver.otherwise(accepting)
 
@@ -59,6 +60,8 @@ class Scene:
             "state": str(self.state),
             "watch": [{"audio_id": audio_id(number), "name": f"Track {number}"} for number in numbers],
         }
+        if self.http is not None:
+            watchlist["http"] = self.http
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(watchlist, indent=2))
         new.chmod(0o600)

@@ -1,0 +1,1 @@
+"""The daemon under violence: what must hold whatever happens to it."""
