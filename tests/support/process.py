@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +97,10 @@ class Daemon:
         """Send a signal."""
         self.process.send_signal(number)
 
+    def reload(self) -> None:
+        """Send SIGHUP."""
+        self.signal(signal.SIGHUP)
+
     async def stop(self) -> int:
         """Send SIGTERM and wait for the end."""
         self.process.terminate()
@@ -112,10 +116,18 @@ class Daemon:
 
 @contextlib.asynccontextmanager
 async def daemon(
-    config: Path, *arguments: str, extra: Mapping[str, str] | None = None, is_up: bool = True
+    config: Path,
+    *arguments: str,
+    extra: Mapping[str, str] | None = None,
+    is_up: bool = True,
+    under: Sequence[str] = (),
 ) -> AsyncIterator[Daemon]:
-    """Run the daemon for the length of a block; by default the block begins when it has started."""
+    """Run the daemon for the length of a block; by default the block begins when it has started.
+
+    `under` is a command that runs it and whose process becomes the daemon's.
+    """
     process = await asyncio.create_subprocess_exec(
+        *under,
         sys.executable,
         "-m",
         "notifier",
