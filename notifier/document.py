@@ -14,6 +14,7 @@ import yaml
 from notifier.mistake import KeyPath, Mistake, Place, printable, spell_path
 
 _DEEPEST = 40
+_TOO_DEEP = f"nested deeper than {_DEEPEST} levels"
 _MOST_VALUES = 2_000_000
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
@@ -130,6 +131,8 @@ def _syntax_mistake(text: str, error: Exception) -> Mistake:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "context", None) or str(error)
     place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+    if "nesting depth" in problem:  # libyaml 0.2.6 looks far ahead and gives up at a depth of its own
+        return Mistake(place, "", _TOO_DEEP)
     if mark and text[mark.index : mark.index + 1] == "\t":
         problem = "a tab cannot indent, use spaces"
     elif mark and text[: mark.index + 1].endswith("${"):
@@ -208,7 +211,7 @@ class _Reader:
         self._check_tag(event, value.place)
         self._refuse_as_key(value.place)
         if len(self._frames) >= _DEEPEST:
-            self._stop(value.place, f"nested deeper than {_DEEPEST} levels")
+            self._stop(value.place, _TOO_DEEP)
         self._frames.append(_Frame(value, self._next_path(), event.anchor))
 
     def _close(self) -> None:
@@ -227,7 +230,7 @@ class _Reader:
         if not isinstance(extent.value, Scalar):
             self._refuse_as_key(place)
         if len(self._frames) + extent.height > _DEEPEST:
-            self._stop(place, f"nested deeper than {_DEEPEST} levels")
+            self._stop(place, _TOO_DEEP)
         self._add(*extent)
 
     def _check_tag(self, event: Any, place: Place) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
@@ -1233,13 +1234,18 @@ def test_a_mistake_in_one_reference_hides_no_other() -> None:
         (b"useapi:\n\ttoken: abc\n", "w:2:1: YAML: a tab cannot indent, use spaces"),
         (b"alerts: [${env:A}]\n", "w:1:11: YAML: inside [] and {} a value with '${' needs quotes"),
         (b"useapi: {token: ${env:A}}\n", "w:1:18: YAML: inside [] and {} a value with '${' needs quotes"),
-        (b"[" * 100_000, "w:1:41: " + "[0]" * 40 + ": nested deeper than 40 levels"),
+        (b"[" * 500, "w:1:41: " + "[0]" * 40 + ": nested deeper than 40 levels"),
         (b"#" * (64 * 1024 * 1024 + 1), "w:1:1: is larger than 64 MiB"),
     ],
     ids=lambda value: None if isinstance(value, str) else repr(value[:20]),
 )
 def test_what_is_no_yaml_is_one_mistake_with_its_place(content: bytes, line: str) -> None:
     assert mistakes(content) == [line]
+
+
+def test_a_file_nested_beyond_what_the_parser_looks_ahead_is_one_mistake() -> None:
+    (line,) = mistakes(b"[" * 100_000)
+    assert re.fullmatch(r"w:1:\d+: (\S+: )?nested deeper than 40 levels", line)
 
 
 def test_duplicate_keys_are_told_beside_what_else_is_wrong() -> None:
