@@ -69,6 +69,8 @@ class Equipment:
     settings: DeliverySettings
     masker: Masker
     report: Callable[[Alert], Awaitable[None]]
+    is_time_sound: Callable[[], bool] = lambda: True
+    """Whether the wall clock tells how long something has waited; not just after it was set."""
     notice: Notice | None = None
     """What is told while nothing can be written down."""
     hold: Hold | None = None
@@ -151,7 +153,8 @@ class Aftermath:
             self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
         )
         state, kind = _state(outcome, retrial), _OUTCOMES[type(outcome)]
-        is_down, patience = is_current and isinstance(outcome, Retry), self._equipment.settings.give_up_after
+        is_down = is_current and isinstance(outcome, Retry) and self._equipment.is_time_sound()
+        patience = self._equipment.settings.give_up_after
         settlement = Settlement(
             target=self._sender.name,
             deliveries=attempt.ids,

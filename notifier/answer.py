@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -111,13 +112,26 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     if value is None:
         return None
     value = value.strip()
-    return seconds(value) if value[:1].isdigit() else _until_http_date(value, now)
+    if value[:1].isdigit():
+        return seconds(value)
+    moment = _http_date(value)
+    return None if moment is None else _until(moment, answered_at(headers, now))
 
 
-def _until_http_date(value: str, now: datetime) -> timedelta | None:
+def answered_at(headers: Mapping[str, str], now: datetime) -> datetime:
+    """Return when an answer was made by the other side's own clock, which is what its moments go by.
+
+    That is the ``Date`` header (RFC 9110, 6.6.1), and our `now` where it is missing or no date.
+    """
+    return _http_date(headers.get("Date", "")) or now
+
+
+@lru_cache(maxsize=64)
+def _http_date(value: str) -> datetime | None:
+    """Read an HTTP date; many answers come in the same second."""
     try:
         moment = parsedate_to_datetime(value)
-        return _until(moment if moment.tzinfo else moment.replace(tzinfo=UTC), now)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
 

@@ -88,7 +88,7 @@ class App:
     def health(self) -> Health:
         """Say whether the daemon does its work."""
         engine = self.engine
-        silence = self._clock.monotonic() - engine.schedule.last_beat
+        silence = self._clock.awake() - engine.schedule.last_beat
         reasons = [
             f"the API cannot be read: {engine.upstream.trouble}" if engine.upstream.trouble else "",
             self.store.trouble or "",
@@ -172,6 +172,7 @@ class App:
             await asyncio.sleep(_TICK)
             tick += 1
             await self._watch_parts()
+            await self.engine.watch_clocks()
             await self.engine.reporter.retry()
             await self.engine.upstream.remind()
             if tick % _LOOK_AT_STORE_EVERY == 0:
@@ -212,7 +213,7 @@ class App:
         interval = self._manager.watchdog_interval
         pause = min(interval.total_seconds(), _WATCHDOG_AT_MOST) if interval else None
         while pause is not None:
-            if self._clock.monotonic() - self.engine.schedule.last_beat < _STALE_HEARTBEAT:
+            if self._clock.awake() - self.engine.schedule.last_beat < _STALE_HEARTBEAT:
                 self._manager.feed_watchdog()
             await asyncio.sleep(pause)
         await asyncio.Event().wait()

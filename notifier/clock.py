@@ -1,4 +1,4 @@
-"""The two clocks of the daemon and how a moment is written down.
+"""The clocks of the daemon, what to do when one of them leaps, and how a moment is written down.
 
 The wall clock says when something happened and may jump; the monotonic clock says how long to wait and
 never does. Code that decides takes moments as arguments; only the shell around it holds a `Clock`.
@@ -6,8 +6,13 @@ never does. Code that decides takes moments as arguments; only the shell around 
 
 import asyncio
 import time
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+_LEAST_LEAP = timedelta(seconds=1)
+"""Less is drift, which a time server corrects little by little."""
+_STEADY = 0.1
 
 
 class Clock(Protocol):
@@ -18,12 +23,76 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that only ever goes forward."""
+        """Return seconds on a clock that only ever goes forward, also while the machine is suspended."""
+        ...
+
+    def awake(self) -> float:
+        """Return seconds in which the machine was not suspended."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Return when so many seconds have passed on the monotonic clock."""
+        """Return when the machine was awake for so many seconds more."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    """What happened to the clocks beside the passing of time."""
+
+    jump: timedelta
+    """By how much the wall clock was set forward, or back if negative."""
+    slept: timedelta
+    """How long the machine was suspended."""
+
+    @property
+    def unlived(self) -> timedelta:
+        """By how much the wall clock has moved more than this process has lived."""
+        return self.jump + self.slept
+
+
+class LeapWatch:
+    """Notices leaps. `look` often: what is told is since the look before."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._before = self._read()
+
+    def look(self) -> Leap | None:
+        """Return what happened to the clocks since the last look, None when nothing did."""
+        after = self._read()
+        if after.took > _STEADY:
+            return None  # NB: stopped between two readings, which differ by that and not by a leap
+        leap = self._between(self._before, after)
+        self._before = after
+        return leap
+
+    def has_leapt(self) -> bool:
+        """Say whether the next look will tell of something."""
+        return self._between(self._before, self._read()) is not None
+
+    def _between(self, before: "_Reading", after: "_Reading") -> Leap | None:
+        passed = timedelta(seconds=after.monotonic - before.monotonic)
+        jump = after.now - before.now - passed
+        slept = passed - timedelta(seconds=after.awake - before.awake)
+        if max(abs(jump), slept) < _LEAST_LEAP:
+            return None
+        return Leap(jump, slept)
+
+    def _read(self) -> "_Reading":
+        clock = self._clock
+        began = clock.monotonic()
+        now, awake, monotonic = clock.now(), clock.awake(), clock.monotonic()
+        return _Reading(now, monotonic, awake, monotonic - began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """All clocks at one moment; `took` is how long it took to read them."""
+
+    now: datetime
+    monotonic: float
+    awake: float
+    took: float
 
 
 class SystemClock:
@@ -34,11 +103,15 @@ class SystemClock:
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
-        """Return seconds on a clock that only ever goes forward."""
+        """Return seconds on a clock that only ever goes forward, also while the machine is suspended."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def awake(self) -> float:
+        """Return seconds in which the machine was not suspended; the event loop counts in these."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Return when so many seconds have passed on the monotonic clock."""
+        """Return when the machine was awake for so many seconds more."""
         await asyncio.sleep(seconds)
 
 

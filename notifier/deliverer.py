@@ -160,6 +160,21 @@ class Deliverer:
                     await store.save_end(row)
                     remote.stored(row)
 
+    async def write_down(self) -> None:
+        """Write anew how all gates stand that are closed: the wall clock that they were told by has leapt.
+
+        Raises StorageError.
+        """
+        clock, store = self._equipment.clock, self._equipment.store
+        for name, limit in self._limits.items():
+            if limit.closed_for(clock.monotonic()) > 0:
+                await store.save_gate(written_down(name, limit, clock))
+        for remote in self._remotes.values():
+            row = remote.row(clock)
+            if row is not None:
+                await store.save_end(row)
+                remote.stored(row)
+
     def proclaim(self, notice: Notice | None) -> None:
         """Tell of something that cannot be written down for now; None when it is written down."""
         self._equipment.notice = notice

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
-from notifier.duration import spell
+from notifier.duration import ago, spell
 from notifier.gate import GateState
 from notifier.report import Overview, TargetStatus
 from notifier.store import AttemptRow, DeliveryRow
@@ -46,12 +46,9 @@ def _write(line: str) -> None:
     print(line)  # noqa: T201 - this module is what prints
 
 
-def ago(moment: datetime | None, now: datetime) -> str:
-    """Write how long ago a moment was, or in how long it will be."""
-    if moment is None:
-        return "—"
-    away = now - moment
-    return f"{spell(away).split()[0]} ago" if away.total_seconds() >= 0 else f"in {spell(-away)}"
+def _when(moment: datetime, now: datetime) -> str:
+    """Write in how long something will happen."""
+    return "now" if moment <= now else f"in {spell(moment - now)}"
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
@@ -122,7 +119,7 @@ def _what(target: TargetStatus, now: datetime) -> str:
     if target.state is GateState.PAUSED:
         return f"paused {ago(target.since, now)}: {reason}; after mending: notifier resume {target.name}"
     if target.until is not None:
-        return f"{reason}; next try {'now' if target.until <= now else ago(target.until, now)}"
+        return f"{reason}; next try {_when(target.until, now)}"
     if target.backlog.dead and not reason:
         return f"dead letters: notifier deliveries --state dead --target {target.name}"
     return reason
@@ -158,7 +155,7 @@ def _next(row: DeliveryRow, now: datetime, gone: Collection[str]) -> str:
         return "removed"
     if row.next_attempt_at is None:
         return "paused"
-    return "now" if row.next_attempt_at <= now else ago(row.next_attempt_at, now)
+    return _when(row.next_attempt_at, now)
 
 
 def print_delivery(

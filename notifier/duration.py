@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 SHORTEST = timedelta(milliseconds=50)
 LONGEST = timedelta(days=3650)
@@ -83,3 +83,8 @@ def spell(duration: timedelta) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return " ".join(parts[:2])
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """Write how long ago something happened, never less than nothing: the clock may have been set back."""
+    return "—" if moment is None else f"{spell(now - moment).split()[0]} ago"

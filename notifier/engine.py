@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from datetime import timedelta
 
+import structlog
+
 from notifier.aftermath import Equipment
-from notifier.clock import Clock
+from notifier.clock import Clock, Leap, LeapWatch
 from notifier.config import Config, Useapi, Watch
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
@@ -33,6 +35,9 @@ from notifier.wire import Wire
 
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
+
+
+log = structlog.get_logger()
 
 
 class Engine:
@@ -61,6 +66,9 @@ class Engine:
         )
         self._reader = UseApi(config.useapi, clock)
         self._wire = _wire(config)
+        self._clocks = LeapWatch(clock)
+        self._leaps: list[Leap] = []
+        """What the state file does not know of yet."""
         self._equipment = Equipment(
             store=store,
             wire=self._wire,
@@ -70,6 +78,7 @@ class Engine:
             settings=config.delivery,
             masker=masker,
             report=self.reporter.report,
+            is_time_sound=self._is_time_sound,
         )
         self.deliverer = Deliverer(self._equipment)
         self.reporter.wake = self.deliverer.wake
@@ -228,8 +237,34 @@ class Engine:
                 summary = f"{target} has no dead letters any more"
                 await self.reporter.report(Alert(Problem.DELIVERY_DEAD, target, summary, is_resolved=True))
 
+    async def watch_clocks(self) -> None:
+        """Keep every wait and deadline as it is although the wall clock was set or the machine slept."""
+        leap = self._clocks.look()
+        if leap is not None:
+            jump, slept = leap.jump.total_seconds(), leap.slept.total_seconds()
+            log.warning("clock.leapt", jump=round(jump, 1), slept=round(slept, 1))
+            self._leaps.append(leap)
+        try:
+            while self._leaps:
+                await self._take_leap(self._leaps[0])
+                self._leaps.pop(0)
+        except StorageError:
+            return  # again at the next look
+
+    async def _take_leap(self, leap: Leap) -> None:
+        await self.store.spare(leap.unlived, now=self._clock.now())
+        await self.deliverer.write_down()
+        await self.upstream.write_down()
+        self.deliverer.wake()  # waits have gone on while the machine slept, whoever waits for them has not
+
+    def _is_time_sound(self) -> bool:
+        """Say whether how long something has waited can be told from the wall clock just now."""
+        return not self._leaps and not self._clocks.has_leapt()
+
     async def tidy(self) -> None:
         """Forget what is old, and give up what a target that is gone is owed for too long."""
+        if not self._is_time_sound():
+            return
         now = self._clock.now()
         await self.reporter.attempt(self.store.forget(unwatched_before=now - _KEPT), default=0)
         before = now - self.config.delivery.give_up_after

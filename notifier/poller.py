@@ -211,7 +211,13 @@ class Poller:
         if isinstance(current, Track):
             self._note_status(watch, current)
         now = self._clock.now()
-        change = detect(watch.sighting, current, now=now, stalled_after=self.limits.stalled_after)
+        change = detect(
+            watch.sighting,
+            current,
+            now=now,
+            stalled_after=self.limits.stalled_after,
+            api_now=now + self.reader.clock_offset,
+        )
         if change is None:
             return
         track = current if isinstance(current, Track) else await self._last_seen(watch)

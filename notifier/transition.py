@@ -35,11 +35,17 @@ class Change:
 
 
 def detect(
-    previous: Sighting | None, current: Track | Gone, *, now: datetime, stalled_after: timedelta
+    previous: Sighting | None,
+    current: Track | Gone,
+    *,
+    now: datetime,
+    stalled_after: timedelta,
+    api_now: datetime | None = None,
 ) -> Change | None:
     """Compare a look with the last one; None when nothing changed and nothing needs to be written.
 
-    A final track stays final: whatever is seen later changes nothing, so each end is told once.
+    A final track stays final: whatever is seen later changes nothing, so each end is told once. `api_now` is
+    what the API's own clock says, if that is known; the moments in a track are its.
     """
     if previous is not None and previous.is_final:
         return None
@@ -54,13 +60,13 @@ def detect(
         case Track():
             after = replace(before, status=current.status, name=current.name or before.name)
             events = ()
-            if before.stalled_at is None and _age(current, before, now) >= stalled_after:
+            if before.stalled_at is None and _age(current, before, now, api_now or now) >= stalled_after:
                 after = replace(after, stalled_at=now)
                 events = (EventType.STALLED,)
     return None if after == previous else Change(after, events)
 
 
-def _age(track: Track, before: Sighting, now: datetime) -> timedelta:
+def _age(track: Track, before: Sighting, now: datetime, api_now: datetime) -> timedelta:
     """Return how long the track has been unfinished; a clock that went back makes it 0 at the least."""
-    since = track.created_at or before.first_seen
-    return max(now - since, timedelta(0))
+    age = api_now - track.created_at if track.created_at is not None else now - before.first_seen
+    return max(age, timedelta(0))

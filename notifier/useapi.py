@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from notifier.answer import Answer, Unreachable, retry_after, told_wait, until_rfc3339
+from notifier.answer import Answer, Unreachable, answered_at, retry_after, told_wait, until_rfc3339
 from notifier.clock import Clock
 from notifier.config import Useapi
 from notifier.secret import Masker
@@ -23,6 +23,9 @@ from notifier.wire import Wire
 
 LARGEST_ANSWER = 512 * 1024
 _LONGEST_SAID = 200
+_TICK = timedelta(seconds=1)
+"""The finest difference that HTTP dates can show."""
+_NONSENSE = timedelta(days=3650)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class UseApi:
         self._base_url = settings.base_url
         self._masker = Masker([settings.token.reveal()])
         self._clock = clock
+        self.clock_offset = timedelta(0)
+        """By how much the API's clock was ahead of ours at its last answer; a second is none."""
         self._wire = Wire(
             timeout=settings.timeout,
             connections=settings.concurrency,
@@ -97,9 +102,12 @@ class UseApi:
             return Refused(Trouble.UNAVAILABLE, answer.reason, is_answer=False)
         if answer.broken_off is not None:  # NB: half an answer may read as a whole one
             return Refused(Trouble.UNAVAILABLE, answer.broken_off, is_answer=False)
+        now = self._clock.now()
+        offset = answered_at(answer.headers, now) - now
+        self.clock_offset = offset if _TICK < abs(offset) < _NONSENSE else timedelta(0)
         # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
         body = self._masker.mask(answer.body)
-        return classify(replace(answer, body=body), now=self._clock.now())
+        return classify(replace(answer, body=body), now=now)
 
 
 def account_of(audio_id: str) -> str:
@@ -119,7 +127,8 @@ def classify(answer: Answer, *, now: datetime) -> Reading:
         case 401 | 402:
             return Refused(Trouble.TOKEN, reason)
         case 429:
-            told = told_wait(answer, now, until_rfc3339(fields.get("retryAfter"), now))
+            until = until_rfc3339(fields.get("retryAfter"), answered_at(answer.headers, now))
+            told = told_wait(answer, now, until)
             return Refused(Trouble.THROTTLED, reason, told)
         case 596:
             return Refused(Trouble.ACCOUNT, reason)

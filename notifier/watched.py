@@ -17,6 +17,9 @@ from notifier.useapi import Reading
 class Reader(Protocol):
     """What reads tracks; `notifier.useapi.UseApi` does."""
 
+    clock_offset: timedelta
+    """By how much the clock of whoever answers is ahead of ours, as far as that is known."""
+
     def url_of(self, audio_id: str) -> URL:
         """Return a track's address."""
         ...

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from notifier.clock import Clock
 from notifier.config import Http
-from notifier.duration import spell
+from notifier.duration import ago
 from notifier.metrics import Metrics
 from notifier.report import Overview, overview_json
 from notifier.store import StorageError
@@ -150,7 +150,7 @@ class Site:
         return web.Response(text=text, content_type="text/html")
 
     def _ago(self, moment: datetime | None) -> str:
-        return "—" if moment is None else f"{spell(self._views.clock.now() - moment).split()[0]} ago"
+        return ago(moment, self._views.clock.now())
 
     async def _style(self, _request: web.Request) -> web.Response:
         return web.Response(text=_STYLE, content_type="text/css")

@@ -110,10 +110,10 @@ async def test_tidying_forgets_old_tracks_and_gives_up_what_a_gone_target_is_owe
     engine = Engine(config(2), store, masker=Masker(), clock=clock, rng=Random(1))
     await store.mark_watched({audio_id(2)}, now=NOON)
 
-    clock.jump(2 * DAY)
+    clock.move((2 * DAY).total_seconds())
     await engine.tidy()
     assert [(row.id, row.state) for row in await store.deliveries(target="gone")] == [(3, "pending")]
-    clock.jump(DAY)
+    clock.move(DAY.total_seconds())
     await engine.tidy()
     (given_up,) = await store.deliveries(target="gone")
     assert (given_up.state, given_up.last_error) == ("dead", "the target gone is not on the watchlist")
@@ -121,7 +121,7 @@ async def test_tidying_forgets_old_tracks_and_gives_up_what_a_gone_target_is_owe
         "delivery_dead"
     ]
     assert sorted(await store.sightings()) == [audio_id(1), audio_id(2)]
-    clock.jump(87 * DAY)
+    clock.move((87 * DAY).total_seconds())
     await engine.tidy()
     assert sorted(await store.sightings()) == [audio_id(2)]
     await engine.stop()
@@ -168,10 +168,10 @@ async def test_dead_letters_that_are_too_old_to_be_kept_are_over_as_well(
     await store.mark_watched(set(), now=NOON)
     engine = engine_for(config(), store, clock)
     await engine.reporter.report(Alert(Problem.DELIVERY_DEAD, "archive", "one"))
-    clock.jump(89 * DAY)
+    clock.move((89 * DAY).total_seconds())
     await engine.tidy()
     assert engine.reporter.subjects(Problem.DELIVERY_DEAD) == ["archive"]
-    clock.jump(DAY)
+    clock.move(DAY.total_seconds())
     await engine.tidy()
     assert engine.reporter.subjects(Problem.DELIVERY_DEAD) == []
     assert await store.problems() == set()

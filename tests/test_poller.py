@@ -63,6 +63,7 @@ class Bench:
 @pytest.fixture
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     clock = ManualClock()
+    api.now = clock.now
     woken: list[tuple[str, ...]] = []
     reporter = Reporter(store, clock, ("alerts",))
     reader = UseApi(Useapi(token=scalar("user:1-abc"), base_url=scalar(f"{api.url}/v2/pixverse")), clock)

@@ -7,7 +7,7 @@ raises StorageError, nothing of the transaction happened.
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -126,6 +126,10 @@ class Store:
         return await self._run(
             lambda connection: outbox.expire(connection, target, counted_before, at=at, why=why)
         )
+
+    async def spare(self, unlived: timedelta, *, now: datetime) -> None:
+        """Let what pending deliveries have waited not grow by what the wall clock has moved beside living."""
+        await self._run(lambda connection: outbox.spare(connection, unlived, now))
 
     async def save_gate(self, gate: StoredGate) -> None:
         """Remember how a gate stands, under its name."""

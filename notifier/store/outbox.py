@@ -3,7 +3,7 @@
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.delivery import Delivery, DeliveryState
@@ -203,6 +203,21 @@ def expire(
         [(to_rfc3339(at), why, delivery) for delivery in given_up],
     )
     return given_up
+
+
+def spare(connection: sqlite3.Connection, unlived: timedelta, now: datetime) -> None:
+    """Let what pending deliveries have waited not grow by what the wall clock has moved beside living.
+
+    NB: which of its two readings was right when a delivery was made, nobody knows; the one counts by which it
+    has waited less.
+    """
+    rows = connection.execute("SELECT id, counts_from FROM delivery WHERE state = 'pending'").fetchall()
+    for row_id, counts_from in rows:
+        age = now - from_rfc3339(counts_from)
+        ages = [possible for possible in (age, age - unlived) if possible >= timedelta(0)]
+        since = to_rfc3339(now - min(ages, default=timedelta(0)))
+        if since != counts_from:
+            connection.execute("UPDATE delivery SET counts_from = ? WHERE id = ?", (since, row_id))
 
 
 def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> list[int]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from notifier import __version__
-from notifier.answer import Answer, milliseconds, retry_after, seconds, until_epoch
+from notifier.answer import Answer, answered_at, milliseconds, retry_after, seconds, until_epoch
 from notifier.clock import to_rfc3339
 from notifier.delivery import Outcome, Retry
 from notifier.document import Scalar
@@ -205,7 +205,9 @@ class Discord(Chat):
 def _reset(answer: Answer, now: datetime) -> timedelta | None:
     """Return in how long Discord allows requests anew; its moment counts only where it tells no wait."""
     told = seconds(answer.headers.get("X-RateLimit-Reset-After"))
-    return until_epoch(answer.headers.get("X-RateLimit-Reset"), now) if told is None else told
+    if told is not None:
+        return told
+    return until_epoch(answer.headers.get("X-RateLimit-Reset"), answered_at(answer.headers, now))
 
 
 def _execute_url(url: str) -> str:

@@ -6,6 +6,8 @@ import json
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
 from typing import Any, Self
 
 from aiohttp import web
@@ -49,6 +51,8 @@ class Server:
     def __init__(self) -> None:
         self.requests: list[Received] = []
         self.url = ""
+        self.now: Callable[[], datetime] | None = None
+        """What its answers are dated by, if not by this machine's clock."""
         self._replies: dict[str, deque[Reply]] = defaultdict(deque)
         self._default: Callable[[Received], Reply] = lambda _request: Reply(status=404)
         self._changed = asyncio.Condition()
@@ -102,10 +106,11 @@ class Server:
             await reply.delay_until.wait()
         if reply.drop and request.transport is not None:
             request.transport.abort()
+        dated = {} if self.now is None else {"Date": format_datetime(self.now(), usegmt=True)}
         return web.Response(
             status=reply.status,
             body=reply.body.encode("utf-8", "surrogatepass"),
-            headers={"Content-Type": reply.content_type, **reply.headers},
+            headers={"Content-Type": reply.content_type, **dated, **reply.headers},
         )
 
     def to(self, path: str) -> list[Received]:
