@@ -300,7 +300,7 @@ class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         log = structlog.get_logger()
         write: Callable[..., Any] = getattr(log, _level_name(record.levelno))
-        has_error = record.exc_info is not None and record.exc_info[0] is not None
+        has_error = isinstance(record.exc_info, tuple) and record.exc_info[0] is not None
         write(
             "library.message",
             logger=record.name,

@@ -678,6 +678,12 @@ def test_a_library_that_logs_an_exception_where_there_is_none_is_heard(pipe: Des
     assert "exception" not in record
 
 
+def test_a_library_that_says_that_there_is_no_exception_is_heard(pipe: Destination) -> None:
+    pipe.configure("json")
+    logging.getLogger("asyncio").error("unclosed", exc_info=False)
+    assert pipe.record()["message"] == "unclosed"
+
+
 @pytest.mark.parametrize(
     ("number", "level"), [(30, "warning"), (35, "warning"), (40, "error"), (45, "error"), (60, "critical")]
 )
