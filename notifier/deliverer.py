@@ -18,13 +18,6 @@ from notifier.targets import Target
 from notifier.worker import Worker
 
 
-async def _after(earlier: Collection[asyncio.Task[None]], worker: Worker) -> None:
-    """Run a worker once earlier ones of the same target have ended, lest both send the same."""
-    if earlier:
-        await asyncio.wait(earlier)
-    await worker.run()
-
-
 def _service_name(target: Target) -> str:
     return f":service:{target.type_name}"
 
@@ -60,6 +53,7 @@ class Deliverer:
         for name, target in targets.items():
             await self._put(name, target, rows)
         self._remotes = {mark: remote for mark, remote in self._remotes.items() if remote.is_in_use}
+        self._forget_limits(self._equipment.clock.monotonic())
         self._has_begun = True
 
     async def _put(self, name: str, target: Target, rows: Mapping[str, StoredGate]) -> None:
@@ -73,7 +67,7 @@ class Deliverer:
             worker = self._workers[name] = Worker(name, target, self._equipment, remote)
             worker.retarget(target, remote, limits)
             earlier = [task for other, task in self._leaving.items() if other.name == name]
-            self._running[name] = asyncio.create_task(_after(earlier, worker), name=f"worker {name}")
+            self._running[name] = asyncio.create_task(worker.run(after=earlier), name=f"worker {name}")
         else:
             worker.retarget(target, remote, limits)
         if is_new:
@@ -112,6 +106,13 @@ class Deliverer:
                     default=None,
                 )
             )
+
+    def _forget_limits(self, now: float) -> None:
+        """Drop the gates of services and URLs that nobody uses any more and that hold nobody."""
+        used = {name for remote in self._remotes.values() for name in remote.limits}
+        self._limits = {
+            name: limit for name, limit in self._limits.items() if name in used or not limit.is_at_rest(now)
+        }
 
     def _limit_name(self, target: Target) -> str:
         return f":limit:{fingerprint(target.limiter, self._salt)}"

@@ -5,7 +5,6 @@ them so that what did not change goes on undisturbed. Knows no signals, no files
 """
 
 import asyncio
-import contextlib
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -51,7 +50,6 @@ class Engine:
         self.metrics = Metrics()
         self.watches: dict[str, Watched] = {}
         self._clock = clock
-        self._closing: set[asyncio.Task[None]] = set()
         self._seen: int | None = None
         """The version of the state file up to which all is taken up that other processes changed."""
         self.reporter = Reporter(store, clock, config.alerts)
@@ -117,9 +115,6 @@ class Engine:
         """Stop polling at once and let attempts under way finish, for up to 10 seconds."""
         self.schedule.stop()
         await self.deliverer.stop()
-        for task in self._closing:
-            task.cancel()
-        await asyncio.gather(*self._closing)
         await self._reader.close()
         await self._wire.close()
 
@@ -130,11 +125,8 @@ class Engine:
         before, self.config = self.config, config
         self._equipment.masker = masker
         self.reporter.alerts = config.alerts
-        self._apply_api(before, config)
-        self._equipment.settings = config.delivery
-        if config.delivery != before.delivery or config.targets != before.targets:
-            self._close_later(self._wire, config.delivery.timeout + before.delivery.timeout)
-            self._wire = self._equipment.wire = _wire(config)
+        await self._apply_api(before, config)
+        await self._apply_delivery(before, config)
         await self.deliverer.apply(config.targets)
         await self._report_standing(but=self.reporter.subjects(Problem.TARGET_PAUSED))
         await self._apply_watches(config)
@@ -149,14 +141,21 @@ class Engine:
             if backlog.dead and name in self.config.targets:
                 await self._narrator(name).dead_letters(backlog.dead, "given up on earlier")
 
-    def _apply_api(self, before: Config, config: Config) -> None:
+    async def _apply_delivery(self, before: Config, config: Config) -> None:
+        self._equipment.settings = config.delivery
+        if _limits_of_wire(config) != _limits_of_wire(before):
+            former, self._wire = self._wire, _wire(config)
+            self._equipment.wire = self._wire
+            await former.retire()
+
+    async def _apply_api(self, before: Config, config: Config) -> None:
         spacing = config.useapi.rate.spacing
         self.upstream.reconfigure(
             interval=config.poll.interval, max_interval=config.poll.max_interval, spacing=spacing
         )
         self.schedule.spacing = spacing.total_seconds()
+        former = self._reader
         if config.useapi != before.useapi:
-            self._close_later(self._reader, config.useapi.timeout + before.useapi.timeout)
             self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
             for running in self.watches.values():  # at once: a new token must not go to the old address
                 running.url = self._reader.url_of(running.audio_id)
@@ -166,18 +165,8 @@ class Engine:
         if config.useapi.concurrency != before.useapi.concurrency:
             requests = asyncio.Semaphore(config.useapi.concurrency)
         self._poller.limits = _limits(config, requests)
-
-    def _close_later(self, side: UseApi | Wire, after: timedelta) -> None:
-        """Close connections once requests that began on them must have ended."""
-
-        async def close() -> None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(after.total_seconds())
-            await side.close()
-
-        task = asyncio.create_task(close(), name="close")
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)
+        if former is not self._reader:
+            await former.retire()
 
     async def _apply_watches(self, config: Config) -> None:
         """Add, change and remove watches; those that stay as they are keep their timing."""
@@ -295,11 +284,14 @@ def _fingerprint(useapi: Useapi, salt: str) -> str:
     return fingerprint(f"{useapi.base_url} {useapi.token.reveal()}", salt)
 
 
+def _limits_of_wire(config: Config) -> tuple[timedelta, int]:
+    """Return how long a request to a target may take, and how many may be under way."""
+    return config.delivery.timeout, max(1, sum(target.lanes for target in config.targets.values()))
+
+
 def _wire(config: Config) -> Wire:
-    connections = sum(target.lanes for target in config.targets.values())
-    return Wire(
-        timeout=config.delivery.timeout, connections=max(1, connections), largest_answer=LARGEST_ANSWER
-    )
+    timeout, connections = _limits_of_wire(config)
+    return Wire(timeout=timeout, connections=connections, largest_answer=LARGEST_ANSWER)
 
 
 def _limits(config: Config, requests: asyncio.Semaphore) -> Limits:

@@ -13,6 +13,9 @@ from random import Random
 
 from notifier.delivery import LONGEST_HINT, Backoff
 
+_LONGEST_PERIOD = 60.0
+"""No pace counts requests for longer, in seconds."""
+
 
 class GateState(StrEnum):
     """What ``status`` says of a target's gate."""
@@ -71,6 +74,11 @@ class Gate:
     def told_for(self, now: float) -> float:
         """Return the seconds that the other side has asked to be left alone for, from now on."""
         return max(0.0, self._told_until - now)
+
+    def is_at_rest(self, now: float) -> bool:
+        """Say whether a new gate would do as well: nobody waits, and no pace counts what was sent."""
+        is_open = self.state(now) is GateState.OPEN
+        return is_open and (not self._starts or now - self._starts[-1] > _LONGEST_PERIOD)
 
     def claim(self) -> Passage | None:
         """Ask to go through once `remaining` is over; None when somebody else must go first.

@@ -91,6 +91,10 @@ class UseApi:
         """Close all connections."""
         await self._wire.close()
 
+    async def retire(self) -> None:
+        """Let the reads under way finish, and close all connections with the last; none may begin."""
+        await self._wire.retire()
+
     def url_of(self, audio_id: str) -> URL:
         """Return a track's address: the audio_id is one segment of the path, whatever it holds."""
         return URL(f"{self._base_url}/music/{quote(audio_id, safe=':@')}", encoded=True)

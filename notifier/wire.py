@@ -33,6 +33,8 @@ class Wire:
     ) -> None:
         self._timeout = timeout
         self._largest_answer = largest_answer
+        self._under_way = 0
+        self._is_retired = False
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
             timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
@@ -51,6 +53,15 @@ class Wire:
         """Close all connections."""
         await self._session.close()
 
+    async def retire(self) -> None:
+        """Let the requests under way finish, and close all connections with the last; none may begin."""
+        self._is_retired = True
+        await self._close_when_done()
+
+    async def _close_when_done(self) -> None:
+        if self._is_retired and not self._under_way:
+            await self.close()
+
     async def send(
         self, method: str, url: URL, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer | Unreachable:
@@ -59,6 +70,16 @@ class Wire:
         With its status the other side has answered, and what it did is done: an answer whose body breaks off
         comes back as far as it came, with the reason.
         """
+        self._under_way += 1
+        try:
+            return await self._send(method, url, headers, body)
+        finally:
+            self._under_way -= 1
+            await self._close_when_done()
+
+    async def _send(
+        self, method: str, url: URL, headers: Mapping[str, str] | None, body: bytes | None
+    ) -> Answer | Unreachable:
         try:
             async with self._session.request(
                 method, url, headers=headers, data=body, allow_redirects=False

@@ -81,10 +81,13 @@ class Worker:
         """Return the deliveries that are being sent."""
         return {one for attempt in self._attempts.values() for one in attempt.ids}
 
-    async def run(self) -> None:
-        """Send until `leave` or `stop`, then let attempts under way finish; at a stop for 10 seconds."""
+    async def run(self, *, after: Collection[asyncio.Task[None]] = ()) -> None:
+        """Send until `leave` or `stop`, then let attempts under way finish; at a stop for 10 seconds.
+
+        Begins `after` earlier workers of the same target have ended, lest both send the same.
+        """
         leaving = asyncio.create_task(self._leaving.wait())
-        sending = asyncio.create_task(self._send_all())
+        sending = asyncio.create_task(self._send_all(after))
         await asyncio.wait([leaving, sending], return_when=asyncio.FIRST_COMPLETED)
         for task in (leaving, sending):
             task.cancel()
@@ -104,7 +107,9 @@ class Worker:
             attempt.cancel()
         await asyncio.gather(stopping, *self._attempts, return_exceptions=True)
 
-    async def _send_all(self) -> None:
+    async def _send_all(self, after: Collection[asyncio.Task[None]]) -> None:
+        if after:
+            await asyncio.wait(after)
         while True:
             self._wake.clear()
             try:

@@ -38,6 +38,7 @@ class Scene:
         self.notify: Sequence[str] | None = None
         self.alerts: Sequence[str] = ()
         self.delivery: dict[str, str] = {"first_retry": "100ms"}
+        self.useapi = {"token": "user:1-abc", "base_url": f"{api.url}/v2/pixverse", "rate": "500/s"}
         self.stalled_after = "3000d"
         self.http: str | None = None
         api.otherwise(lambda request: answer(track(int(request.path.rpartition(":")[2]))))
@@ -51,7 +52,7 @@ class Scene:
     def write(self, *numbers: int) -> Path:
         """Replace the watchlist, which as JSON is YAML too, by one of these tracks."""
         watchlist = {
-            "useapi": {"token": "user:1-abc", "base_url": f"{self.api.url}/v2/pixverse", "rate": "500/s"},
+            "useapi": self.useapi,
             "poll": {"interval": "50ms", "max_interval": "200ms", "stalled_after": self.stalled_after},
             "delivery": self.delivery,
             "targets": self.targets,

@@ -1,0 +1,148 @@
+"""Reloads while requests are under way, while the disk fails, and while the file is being written."""
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from notifier.app import App
+from notifier.clock import Clock
+from notifier.event import EventType, TrackNews, track_event
+from notifier.gate import Gate
+from notifier.loading import load
+from notifier.store import Owed, Store
+from notifier.track import parse
+from notifier.transition import Sighting
+from notifier.wire import Wire
+from tests.support.clocks import ManualClock
+from tests.support.scenes import Scene
+from tests.support.servers import PATIENCE, Reply, Server
+from tests.support.tracks import audio_id, completed
+from tests.test_log import restored  # noqa: F401 - a fixture for all tests here, which set up the log anew
+
+NOW = datetime.now(UTC)
+HOUR = timedelta(hours=1)
+FOUR_DAYS = timedelta(days=4)
+
+
+@pytest.fixture
+def scene(tmp_path: Path, api: Server, receiver: Server) -> Scene:
+    scene = Scene(tmp_path, api, receiver)
+    scene.target("archive", "/webhook/archive")
+    return scene
+
+
+@asynccontextmanager
+async def at_work(scene: Scene, *numbers: int, clock: Clock | None = None) -> AsyncIterator[App]:
+    """Run the working parts of a daemon in this process, with no duties that come by themselves."""
+    file = scene.write(*numbers)
+    app = App(load(str(file)), config_file=str(file), state_file=scene.state, clock=clock)
+    await app.store.open()
+    await app.engine.start()
+    try:
+        yield app
+    finally:
+        await app.engine.stop()
+        await app.store.close()
+
+
+async def reload(app: App, scene: Scene, *numbers: int) -> None:
+    """Write a watchlist and have it taken."""
+    scene.write(*numbers)
+    await app.reloader.reload(is_forced=True)
+
+
+async def delivered(store: Store, count: int) -> None:
+    """Wait until so many deliveries were."""
+    async with asyncio.timeout(PATIENCE):
+        while len(await store.deliveries(state="delivered")) < count:
+            await asyncio.sleep(0.005)
+
+
+async def owe(store: Store, number: int, target: str, *, age: timedelta) -> None:
+    """Let a target be owed a track that completed a while ago."""
+    ready = parse(completed(number))
+    news = TrackNews(audio_id(number), f"Track {number}", "COMPLETED", None, ready)
+    event = track_event(EventType.COMPLETED, news, NOW - age)
+    sighting = Sighting("COMPLETED", is_final=True, name=None, first_seen=NOW - age)
+    await store.record(audio_id(number), sighting, ready, [Owed(event, (target,))], now=NOW - age)
+
+
+# --- Requests under way
+
+
+def open_sessions() -> int:
+    return sum(isinstance(each, aiohttp.ClientSession) and not each.closed for each in gc.get_objects())
+
+
+async def test_urls_that_are_gone_leave_no_gates_behind(scene: Scene) -> None:
+    clock = ManualClock()
+    async with at_work(scene, clock=clock) as app:
+        gates = []
+        for number in range(20):
+            scene.target("archive", f"/slack/{number}")
+            await reload(app, scene)
+            clock.move(3600)
+            gates.append(sum(isinstance(each, Gate) for each in gc.get_objects()))
+        assert gates[-1] <= gates[2]
+
+
+async def test_reloads_while_requests_hang_leave_neither_tasks_nor_connections_behind(
+    scene: Scene, api: Server, receiver: Server
+) -> None:
+    held = asyncio.Event()
+    scene.delivery["timeout"] = "60s"
+    scene.target("guest", "/webhook/guest")
+    scene.notify = ["archive"]
+    receiver.reply("/webhook/guest", Reply(status=204, delay_until=held))
+    guest = scene.targets["guest"]
+    before = open_sessions()
+
+    async with at_work(scene) as app:
+        for number in (1, 2):
+            await owe(app.store, number, "guest", age=timedelta(0))
+        app.engine.deliverer.wake()
+        await receiver.until_count("/webhook/guest", 2)
+
+        async def leave_and_return() -> int:
+            scene.targets.pop("guest", None)
+            scene.delivery["timeout"] = "61s"
+            await reload(app, scene)
+            scene.targets["guest"] = guest
+            scene.delivery["timeout"] = "60s"
+            await reload(app, scene)
+            return len(asyncio.all_tasks())
+
+        tasks = [await leave_and_return() for _ in range(40)]
+        assert max(tasks[-5:]) <= max(tasks[:5])
+        assert open_sessions() - before <= 3  # the reader's, the wire's, and the one that waits for answers
+        held.set()
+        await delivered(app.store, 2)
+        assert open_sessions() - before == 2
+    assert open_sessions() == before
+    assert len(receiver.to("/webhook/guest")) == 2
+
+
+async def test_a_wire_that_retires_lets_its_requests_finish_and_closes_with_the_last(api: Server) -> None:
+    held = asyncio.Event()
+    api.reply("/slow", Reply(body="late", delay_until=held))
+    before = open_sessions()
+    wire = Wire(timeout=timedelta(seconds=60), connections=4, largest_answer=100)
+    idle = Wire(timeout=timedelta(seconds=60), connections=4, largest_answer=100)
+    await idle.retire()
+    requests = [asyncio.create_task(wire.send("GET", URL(f"{api.url}/slow"))) for _ in range(2)]
+    await api.until_count("/slow", 2)
+    await wire.retire()
+    assert open_sessions() == before + 1
+    held.set()
+    assert [getattr(await each, "body", None) for each in requests] == ["late", "late"]
+    assert open_sessions() == before
+
+
+# --- A disk that fails, a file that is being written
