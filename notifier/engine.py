@@ -157,9 +157,9 @@ class Engine:
         former = self._reader
         if config.useapi != before.useapi:
             self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
-            for running in self.watches.values():  # at once: a new token must not go to the old address
-                running.url = self._reader.url_of(running.audio_id)
         if (config.useapi.token, config.useapi.base_url) != (before.useapi.token, before.useapi.base_url):
+            for running in self.watches.values():  # at once: a new token must not go to the old address
+                running.readdress(self._reader.url_of(running.audio_id))
             self.upstream.renew(_fingerprint(config.useapi, self._salt))
         requests = self._poller.limits.requests
         if config.useapi.concurrency != before.useapi.concurrency:

@@ -85,10 +85,10 @@ class Poller:
         if watch.is_final or is_too_soon or self._store.trouble is not None:
             return
         account = self._upstream.gate_of(account_of(watch.audio_id))
-        async with self._through(account) as of_account:
+        async with self._through(account, watch) as of_account:
             if of_account is None:
                 return
-            async with self._through(self._upstream.token) as of_token:
+            async with self._through(self._upstream.token, watch) as of_token:
                 if of_token is None:
                     return
                 reading = await self._paced_read(watch, of_token, lateness)
@@ -96,14 +96,17 @@ class Poller:
                     await self._take(watch, reading, (of_token, of_account))
 
     @contextlib.asynccontextmanager
-    async def _through(self, gate: Gate) -> AsyncIterator[Passage | None]:
-        """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first."""
+    async def _through(self, gate: Gate, watch: Watched) -> AsyncIterator[Passage | None]:
+        """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first.
+
+        The wait ends early for a track that has left the watchlist.
+        """
         passage = gate.claim()
         if passage is None:
             yield None
             return
         try:
-            while (wait := gate.closed_for(self._clock.monotonic())) > 0:
+            while watch.is_watched and (wait := gate.closed_for(self._clock.monotonic())) > 0:
                 await self._clock.sleep(min(wait, _LOOK_AGAIN))
             yield passage
         finally:
@@ -112,7 +115,7 @@ class Poller:
     async def _paced_read(self, watch: Watched, passage: Passage, lateness: float) -> Reading | None:
         async with self.limits.requests:
             async with self._turnstile:
-                if not await self._in_turn(passage):
+                if not await self._in_turn(watch, passage):
                     return None
             began = self._clock.monotonic()
             self._metrics.poll_lateness.observe(max(0.0, lateness))
@@ -121,10 +124,13 @@ class Poller:
         self._metrics.api_requests.labels(_outcome(reading)).inc()
         return reading
 
-    async def _in_turn(self, passage: Passage) -> bool:
-        """Wait for the pace; False when another's failure has closed the gate meanwhile."""
+    async def _in_turn(self, watch: Watched, passage: Passage) -> bool:
+        """Wait for the pace; False when another's failure has closed the gate, or the watch is gone.
+
+        NB: nobody keeps the address of a watch that is gone up to date; a new token must not go there.
+        """
         token = self._upstream.token
-        while not token.failures or passage.is_probe:
+        while watch.is_watched and (not token.failures or passage.is_probe):
             wait = token.remaining(self._clock.monotonic())
             if wait <= 0:
                 token.enter(self._clock.monotonic())
@@ -142,7 +148,9 @@ class Poller:
         else:
             watch.blamed_at = None
             await self._upstream.succeeded(account, passages[0])
-        if not watch.is_watched:
+        # what another address could not tell says nothing of this one
+        is_of_before = not isinstance(reading, Track) and not self._upstream.token.is_current(passages[0])
+        if not watch.is_watched or is_of_before:
             return
         try:
             await self._judge(watch, reading)

@@ -6,6 +6,7 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -66,9 +67,12 @@ _ZONE = _MonotonicZone()
 class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     """Asks the cadence when a watch is due; lives as long as its job."""
 
-    __slots__ = ("_schedule", "_watch", "due", "first")
+    __slots__ = ("_schedule", "_watch", "due", "first", "job_id")
 
-    def __init__(self, schedule: "Schedule", watch: Watched, first: float) -> None:
+    def __init__(self, schedule: "Schedule", watch: Watched, first: float, job_id: str) -> None:
+        self.job_id = job_id
+        """NB: another one for a watch that returns, or APScheduler would take its first turn for the second
+        one at a time while a turn of before is under way, and skip it."""
         self._schedule = schedule
         self._watch = watch
         self.first = first
@@ -105,6 +109,7 @@ class Schedule:
         self._turn = turn
         self.spacing = spacing.total_seconds()
         self._triggers: dict[str, _Trigger] = {}
+        self._numbers = itertools.count(1)
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
@@ -137,18 +142,19 @@ class Schedule:
         start = time.monotonic()
         offsets = cadence.first_reads(len(new), interval=interval, spacing=self.spacing)
         for watch, offset in zip(new, offsets, strict=True):
-            trigger = _Trigger(self, watch, start + offset)
+            trigger = _Trigger(self, watch, start + offset, f"{next(self._numbers)} {watch.audio_id}")
             self._triggers[watch.audio_id] = trigger
-            self._scheduler.add_job(self._run, trigger, args=(watch, trigger), id=watch.audio_id)
+            self._scheduler.add_job(self._run, trigger, args=(watch, trigger), id=trigger.job_id)
 
     def remove(self, audio_id: str) -> None:
         """Remove a watch; a turn that is under way ends by itself. No error when there is none."""
-        if self._triggers.pop(audio_id, None) is not None:
-            self._remove_job(audio_id)
+        trigger = self._triggers.pop(audio_id, None)
+        if trigger is not None:
+            self._remove_job(trigger.job_id)
 
-    def _remove_job(self, audio_id: str) -> None:
+    def _remove_job(self, job_id: str) -> None:
         try:
-            self._scheduler.remove_job(audio_id)
+            self._scheduler.remove_job(job_id)
         except JobLookupError:
             return
 
@@ -157,8 +163,10 @@ class Schedule:
         trigger = self._triggers.get(watch.audio_id)
         if trigger is None:
             return
+        job = self._scheduler.get_job(trigger.job_id)
         soon = max(time.monotonic(), trigger.due + watch.interval.total_seconds())
-        self._scheduler.modify_job(watch.audio_id, next_run_time=_ZONE.at(soon))
+        if job is not None and soon < _ZONE.seconds(job.next_run_time):
+            job.modify(next_run_time=_ZONE.at(soon))
 
     async def _run(self, watch: Watched, trigger: _Trigger) -> None:
         try:

@@ -51,6 +51,13 @@ class Watched:
     not_found: int = 0
     complaint: Repetition = field(default_factory=Repetition)
 
+    def readdress(self, url: URL) -> None:
+        """Be read at another address, or with another token: what failed before says nothing of it."""
+        self.url = url
+        self.not_before = float("-inf")
+        self.not_found = 0
+        self.failures = 0
+
     @property
     def is_final(self) -> bool:
         """Whether nothing more can happen to the track."""

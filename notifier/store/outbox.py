@@ -31,8 +31,7 @@ def record(
         " (audio_id, name, status, is_final, first_seen, changed_at, stalled_at, as_returned)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (audio_id) DO UPDATE SET name = excluded.name,"
         " status = excluded.status, is_final = excluded.is_final, changed_at = excluded.changed_at,"
-        " stalled_at = excluded.stalled_at, as_returned = coalesce(excluded.as_returned, as_returned),"
-        " unwatched_since = NULL",
+        " stalled_at = excluded.stalled_at, as_returned = coalesce(excluded.as_returned, as_returned)",
         (
             audio_id,
             _storable(sighting.name),

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -22,9 +23,10 @@ from notifier.transition import Sighting
 from notifier.wire import Wire
 from tests.support.clocks import ManualClock
 from tests.support.scenes import Scene
-from tests.support.servers import PATIENCE, Reply, Server
-from tests.support.tracks import audio_id, completed
+from tests.support.servers import PATIENCE, Reply, Server, serving
+from tests.support.tracks import answer, audio_id, completed, not_found, path_of, track
 from tests.test_log import restored  # noqa: F401 - a fixture for all tests here, which set up the log anew
+from tests.test_schedule import Turns, running, watch
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -143,6 +145,85 @@ async def test_a_wire_that_retires_lets_its_requests_finish_and_closes_with_the_
     held.set()
     assert [getattr(await each, "body", None) for each in requests] == ["late", "late"]
     assert open_sessions() == before
+
+
+def is_inside(name: str) -> bool:
+    """Say whether a task waits inside a coroutine of this name."""
+    for task in asyncio.all_tasks():
+        frame: Any = task.get_coro()
+        while frame is not None:
+            if getattr(frame, "__name__", "") == name:
+                return True
+            frame = getattr(frame, "cr_await", None)
+    return False
+
+
+async def test_a_watch_that_leaves_while_it_waits_for_its_turn_is_not_read_any_more(
+    scene: Scene, api: Server
+) -> None:
+    async with serving() as other:
+        other.otherwise(lambda _request: answer(track(2)))
+        async with at_work(scene, 1) as app:
+            await api.until_count(path_of(audio_id(1)), 2)
+            scene.useapi["rate"] = "1/h"
+            await reload(app, scene, 1)
+            async with asyncio.timeout(PATIENCE):
+                while not is_inside("_in_turn"):
+                    await asyncio.sleep(0.01)
+            await reload(app, scene)
+            scene.useapi |= {"rate": "500/s", "token": "user:1-new", "base_url": f"{other.url}/v2/pixverse"}
+            await reload(app, scene, 2)
+            await other.until_count(path_of(audio_id(2)), 1)
+    assert {request.headers["Authorization"] for request in api.requests} == {"Bearer user:1-abc"}
+
+
+async def test_what_the_old_address_did_not_know_says_nothing_of_the_new_one(
+    scene: Scene, api: Server, receiver: Server
+) -> None:
+    held = asyncio.Event()
+    identifier = audio_id(1)
+    unknown = not_found(identifier)
+    late = Reply(unknown.status, unknown.body, delay_until=held)
+    api.reply(path_of(identifier), unknown, unknown, late)
+    async with serving() as other:
+        other.reply(path_of(identifier), unknown, unknown, answer(completed(1)))
+        async with at_work(scene, 1) as app:
+            await api.until_count(path_of(identifier), 3)
+            scene.useapi["base_url"] = f"{other.url}/v2/pixverse"
+            await reload(app, scene, 1)
+            held.set()
+            await delivered(app.store, 1)
+    assert [request.json()["type"] for request in receiver.requests] == ["track.completed"]
+
+
+async def test_a_watch_that_returns_while_it_is_read_is_read_anew_at_once() -> None:
+    turns = Turns()
+    turns.held = asyncio.Event()
+    async with running(turns) as schedule:
+        schedule.add([watch(1, HOUR)])
+        await turns.until(lambda: turns.counts[audio_id(1)] == 1)
+        schedule.remove(audio_id(1))
+        schedule.add([watch(1, HOUR)])
+        await turns.until(lambda: turns.counts[audio_id(1)] == 2)
+        turns.held.set()
+
+
+async def test_a_shorter_interval_postpones_no_read() -> None:
+    turns = Turns()
+    async with running(turns, spacing=timedelta(milliseconds=300)) as schedule:
+        first, second = watch(1, 2 * HOUR), watch(2, 2 * HOUR)
+        schedule.add([first, second])
+        await turns.until(lambda: turns.counts[audio_id(1)] == 1)
+        second.interval = HOUR
+        schedule.quicken(second)
+        await turns.until(lambda: turns.counts[audio_id(2)] == 1)
+
+
+async def test_a_read_that_ends_after_its_watch_has_left_does_not_count_as_its_return(store: Store) -> None:
+    await owe(store, 1, "archive", age=HOUR)
+    await store.mark_watched([], now=NOW)
+    await owe(store, 1, "archive", age=timedelta(0))
+    assert [row.unwatched_since is None for row in await store.tracks()] == [False]
 
 
 # --- A disk that fails, a file that is being written
