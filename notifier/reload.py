@@ -26,12 +26,17 @@ class FileWatch:
         """Take a content for known: it was applied or refused, and is not to be looked at again."""
         self._known = digest
         self._candidate = None
+        self._signature = None  # NB: that of another content, to which a swapped symlink may return
 
     def forget(self) -> None:
         """Take no content for known, so that whatever is there next is looked at anew."""
         self._known = ""
         self._candidate = None
         self._signature = None
+
+    def has_settled_on(self, digest: str) -> bool:
+        """Say whether this is the content that two looks have agreed on, and not known yet."""
+        return digest == self._candidate and digest != self._known
 
     def look(self) -> bool:
         """Return whether the file has settled on a content that is not known. Blocks on the disk."""

@@ -1,6 +1,8 @@
 """Keeps the daemon in step with the watchlist on the disk: all of a valid file, nothing of an invalid one."""
 
 import asyncio
+from collections import deque
+from itertools import chain
 
 import structlog
 
@@ -15,6 +17,12 @@ from notifier.secret import Masker
 from notifier.store import InUseError, StorageError
 from notifier.web import Site
 
+_REMEMBERED = 8
+"""How many files' secrets are masked: the last ones, since each costs time with every line of the log.
+
+NB: an answer that quotes an older one is masked all the same, by what was secret when its request left.
+"""
+
 log = structlog.get_logger()
 
 
@@ -28,41 +36,46 @@ class Reloader:
         self._engine = engine
         self._site = site
         self._file = FileWatch(config_file, loaded.digest)
-        self._secrets = {*loaded.secrets}
-        self.masker = Masker(self._secrets)
+        self._secrets = deque([loaded.secrets], maxlen=_REMEMBERED)
+        self.masker = Masker(loaded.secrets)
         self._state = loaded.config.state
-        self._unapplied = False
+        self._unapplied: Loaded | None = None
+        """A valid file that the disk has kept from being applied to the end."""
         self._http_trouble: str | None = None
         self._lock = asyncio.Lock()
 
     async def look(self) -> None:
         """Take a changed file, and what a full disk or a taken port kept from being applied."""
-        if await asyncio.to_thread(self._file.look) or self._unapplied:
+        if await asyncio.to_thread(self._file.look):
             await self.reload(is_forced=False)
+        async with self._lock:
+            if self._unapplied is not None:
+                await self._apply(self._unapplied)
         await self._listen(self._engine.config.http)
 
     async def reload(self, *, is_forced: bool) -> None:
         """Read the watchlist again: all of it is valid and applies, or nothing changes.
 
-        A file that cannot be read for a moment is no change, unless somebody asked for the reload.
+        Unless somebody asked for the reload, a file is no change that cannot be read for a moment, or that is
+        being written again since it was looked at.
         """
         async with self._lock:
-            self._unapplied = False
             try:
                 loaded = await asyncio.to_thread(loading.load, self.config_file)
             except InvalidConfigError as error:
-                await self._reject(error, is_forced=is_forced)
+                if is_forced or self._file.has_settled_on(error.digest):
+                    await self._reject(error)
                 return
-            self._file.accept(loaded.digest)
-            await self._apply(loaded)
+            if is_forced or self._file.has_settled_on(loaded.digest):
+                self._file.accept(loaded.digest)
+                self.error = None
+                await self._apply(loaded)
 
-    async def _reject(self, error: InvalidConfigError, *, is_forced: bool) -> None:
+    async def _reject(self, error: InvalidConfigError) -> None:
         if error.digest:
             self._file.accept(error.digest)
-        elif is_forced:
-            self._file.forget()
         else:
-            return
+            self._file.forget()
         lines = [self.masker.mask(line) for line in error.lines()]
         self.error = "\n".join(lines)
         self._engine.metrics.config_rejected()
@@ -73,20 +86,21 @@ class Reloader:
 
     async def _apply(self, loaded: Loaded) -> None:
         config = loaded.config
-        # NB: a late answer may still quote a secret of before, so that none is ever forgotten.
-        self._secrets.update(loaded.secrets)
-        self.masker = Masker(self._secrets)
+        if loaded.secrets != self._secrets[-1]:
+            self._secrets.append(loaded.secrets)
+            self.masker = Masker(chain.from_iterable(self._secrets))
         logging_setup.mask_with(self.masker)
         logging_setup.configure(config.log.level, config.log.format)
         try:
             await self._engine.apply(config, self.masker)
         except StorageError:
-            self._unapplied = True  # again in a second: the watchlist is valid, only the disk is not
+            self._unapplied = loaded  # again in a second: the watchlist is valid, only the disk is not
             return
-        self.error = None
+        self._unapplied = None
         await self._listen(config.http)
         self._say_applied(loaded, config)
-        await self.resolve()
+        if self.error is None:
+            await self.resolve()
 
     def _say_applied(self, loaded: Loaded, config: Config) -> None:
         if config.state != self._state:

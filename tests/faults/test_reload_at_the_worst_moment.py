@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from notifier.app import App
 from notifier.clock import Clock
 from notifier.event import EventType, TrackNews, track_event
 from notifier.gate import Gate
-from notifier.loading import load
+from notifier.loading import digest_of, load
+from notifier.reload import FileWatch
 from notifier.store import Owed, Store
 from notifier.track import parse
 from notifier.transition import Sighting
@@ -26,6 +28,7 @@ from tests.support.scenes import Scene
 from tests.support.servers import PATIENCE, Reply, Server, serving
 from tests.support.tracks import answer, audio_id, completed, not_found, path_of, track
 from tests.test_log import restored  # noqa: F401 - a fixture for all tests here, which set up the log anew
+from tests.test_reload import LONG_UNTOUCHED
 from tests.test_schedule import Turns, running, watch
 
 NOW = datetime.now(UTC)
@@ -227,3 +230,69 @@ async def test_a_read_that_ends_after_its_watch_has_left_does_not_count_as_its_r
 
 
 # --- A disk that fails, a file that is being written
+
+
+@pytest.mark.parametrize("meanwhile", ["missing", "invalid", "as it was"])
+async def test_what_a_full_disk_kept_from_being_applied_is_applied_whatever_becomes_of_the_file(
+    scene: Scene, api: Server, meanwhile: str
+) -> None:
+    async with at_work(scene, 1) as app:
+        await api.until_count(path_of(audio_id(1)), 2)
+        with closing(sqlite3.connect(scene.state, isolation_level=None)) as disk:
+            disk.execute(
+                "CREATE TRIGGER full BEFORE UPDATE ON track BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+            )
+            await reload(app, scene, 2)
+            assert [*app.engine.watches] == [audio_id(1)]
+            match meanwhile:
+                case "missing":
+                    scene.file.rename(scene.file.with_suffix(".away"))
+                case "invalid":
+                    scene.file.write_text("watch: [\n")
+            await app.reloader.look()
+            await app.reloader.look()
+            assert [*app.engine.watches] == [audio_id(1)]
+            disk.execute("DROP TRIGGER full")
+        await app.reloader.look()
+        assert [*app.engine.watches] == [audio_id(2)]
+        assert (app.reloader.error is not None) == (meanwhile == "invalid")
+
+
+async def test_a_file_that_is_being_written_again_since_it_was_looked_at_is_not_read_by_halves(
+    scene: Scene,
+) -> None:
+    async with at_work(scene, 1) as app:
+        scene.file.write_text("watch: [\n")
+        await app.reloader.reload(is_forced=False)
+        assert app.reloader.error is None
+        for _ in range(2):
+            await app.reloader.look()
+        assert app.reloader.error is not None
+
+
+def test_a_link_that_is_swapped_back_after_another_content_was_taken_is_a_change(tmp_path: Path) -> None:
+    first, second, link = LONG_UNTOUCHED, tmp_path / "second", tmp_path / "link"
+    second.write_text("second")
+    link.symlink_to(first)
+    file_watch = FileWatch(str(link), digest_of(first.read_bytes()))
+    assert not file_watch.look()
+    link.unlink()
+    link.symlink_to(second)
+    file_watch.accept(digest_of(b"second"))  # as after a SIGHUP, which comes between two looks
+    link.unlink()
+    link.symlink_to(first)
+    assert [file_watch.look(), file_watch.look()] == [False, True]
+
+
+async def test_the_secrets_of_former_files_are_masked_for_a_while_and_not_for_ever(
+    scene: Scene,
+) -> None:
+    async with at_work(scene) as app:
+        for number in range(40):
+            scene.useapi["token"] = f"user:1-secret-{number}!"
+            await reload(app, scene)
+            if number == 20:
+                assert "secret-19!" not in app.reloader.masker.mask("it was user:1-secret-19!")
+        mask = app.reloader.masker.mask
+        masked = [number for number in range(40) if mask(f"user:1-secret-{number}!") == "***"]
+        assert masked == [*range(32, 40)]
