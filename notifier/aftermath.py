@@ -202,7 +202,9 @@ class Aftermath:
             remote = self._sender.remote
             row = remote.row(self._equipment.clock)
             if row is not None:
-                under_way, behind = remote.under_way(), tuple(remote.senders)
+                # NB: a target that has left the watchlist is no sender any more, and may have returned as one
+                under_way = remote.under_way() | {*self._sender.under_way()}
+                behind = tuple(remote.senders)
                 settlement = replace(settlement, gate=row, under_way=under_way, behind=behind)
             try:
                 dead = await self._equipment.store.settle(settlement)

@@ -25,6 +25,7 @@ from notifier.web import Health, Site, Views
 
 _TICK = 1.0
 _LOOK_AT_STORE_EVERY = 2
+_GIVE_UP_EVERY = 60
 _TIDY_EVERY = 3600
 _STALE_HEARTBEAT = 10.0
 _WATCHDOG_AT_MOST = 10.0
@@ -177,7 +178,9 @@ class App:
             await self.engine.upstream.remind()
             if tick % _LOOK_AT_STORE_EVERY == 0:
                 await self._look_at_store()
-            if tick % _TIDY_EVERY == 0:
+            if tick % _GIVE_UP_EVERY == 1:
+                await self.engine.give_up()
+            if tick % _TIDY_EVERY == 1:  # NB: also of a daemon that is restarted more often than this
                 await self.engine.tidy()
             await self.reloader.look()
             if (latest := self.summary()) != status:

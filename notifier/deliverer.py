@@ -187,6 +187,11 @@ class Deliverer:
         worker = self._workers.get(name)
         return {name} if worker is None else {name, *worker.remote.senders}
 
+    def under_way(self) -> frozenset[int]:
+        """Return all deliveries that are being sent, also those to targets that have left the watchlist."""
+        workers = (*self._workers.values(), *self._leaving)
+        return frozenset(one for worker in workers for one in worker.under_way())
+
     async def look_again(self) -> None:
         """Take up what another process changed in the state file."""
         gates = await self._equipment.store.gates()

@@ -122,6 +122,8 @@ class Engine:
         """Work by another watchlist from now on. Raises StorageError, and may then be called again."""
         stayed = self.config.targets.keys() & config.targets.keys()
         await self.reporter.forget_targets(but=stayed)
+        # NB: what has expired in a target's absence is not sent on its return
+        await self._give_up_on_all_but(self.config.targets, config.delivery.give_up_after)
         before, self.config = self.config, config
         self._equipment.masker = masker
         self.reporter.alerts = config.alerts
@@ -251,19 +253,35 @@ class Engine:
         return not self._leaps and not self._clocks.has_leapt()
 
     async def tidy(self) -> None:
-        """Forget what is old, and give up what a target that is gone is owed for too long."""
+        """Forget what is old, and with it the dead letters that `alerts` know of."""
+        if not self._is_time_sound():
+            return
+        kept_from = self._clock.now() - _KEPT
+        await self.reporter.attempt(self.store.forget(unwatched_before=kept_from), default=0)
+        await self.reporter.attempt(self._resolve_dead_letters(), default=None)
+
+    async def give_up(self) -> None:
+        """Give up what targets that are gone are owed for too long."""
+        await self.reporter.attempt(
+            self._give_up_on_all_but(self.config.targets, self.config.delivery.give_up_after), default=None
+        )
+
+    async def _give_up_on_all_but(self, targets: Collection[str], patience: timedelta) -> None:
+        """Give up what is owed for too long to targets that are not these. Raises StorageError."""
         if not self._is_time_sound():
             return
         now = self._clock.now()
-        await self.reporter.attempt(self.store.forget(unwatched_before=now - _KEPT), default=0)
-        before = now - self.config.delivery.give_up_after
-        for target in await self.reporter.attempt(self.store.backlogs(), default={}):
-            if target not in self.config.targets:
+        for target, backlog in (await self.store.backlogs()).items():
+            if backlog.pending and target not in targets:
                 gone = f"the target {target} is not on the watchlist"
-                giving_up = self.store.expire(target, counted_before=before, at=now, why=gone)
-                given_up = await self.reporter.attempt(giving_up, default=[])
+                given_up = await self.store.expire(
+                    target,
+                    counted_before=now - patience,
+                    at=now,
+                    why=gone,
+                    spared=self.deliverer.under_way(),
+                )
                 await self._narrator(target).dead(given_up, gone)
-        await self.reporter.attempt(self._resolve_dead_letters(), default=None)
 
     def _narrator(self, target: str) -> Narrator:
         return Narrator(target, clock=self._clock, metrics=self.metrics, report=self.reporter.report)

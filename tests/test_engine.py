@@ -111,9 +111,10 @@ async def test_tidying_forgets_old_tracks_and_gives_up_what_a_gone_target_is_owe
     await store.mark_watched({audio_id(2)}, now=NOON)
 
     clock.move((2 * DAY).total_seconds())
-    await engine.tidy()
+    await engine.give_up()
     assert [(row.id, row.state) for row in await store.deliveries(target="gone")] == [(3, "pending")]
     clock.move(DAY.total_seconds())
+    await engine.give_up()
     await engine.tidy()
     (given_up,) = await store.deliveries(target="gone")
     assert (given_up.state, given_up.last_error) == ("dead", "the target gone is not on the watchlist")

@@ -121,10 +121,14 @@ class Store:
         """Write down an attempt and what follows from it; return what is dead letters now, of each target."""
         return await self._run(partial(outbox.settle, settlement=settlement))
 
-    async def expire(self, target: str, *, counted_before: datetime, at: datetime, why: str) -> list[int]:
-        """Give up the pending deliveries of a target whose time counts from before a moment."""
+    async def expire(
+        self, target: str, *, counted_before: datetime, at: datetime, why: str, spared: Collection[int] = ()
+    ) -> list[int]:
+        """Give up the pending deliveries of a target, but some, whose time counts from before a moment."""
         return await self._run(
-            lambda connection: outbox.expire(connection, target, counted_before, at=at, why=why)
+            lambda connection: outbox.expire(
+                connection, target, counted_before, at=at, why=why, spared=spared
+            )
         )
 
     async def spare(self, unlived: timedelta, *, now: datetime) -> None:

@@ -15,6 +15,7 @@ from yarl import URL
 
 from notifier.app import App
 from notifier.clock import Clock
+from notifier.delivery import DeliveryState
 from notifier.event import EventType, TrackNews, track_event
 from notifier.gate import Gate
 from notifier.loading import digest_of, load
@@ -148,6 +149,69 @@ async def test_a_wire_that_retires_lets_its_requests_finish_and_closes_with_the_
     held.set()
     assert [getattr(await each, "body", None) for each in requests] == ["late", "late"]
     assert open_sessions() == before
+
+
+async def test_an_attempt_to_a_target_that_is_gone_is_not_given_up_while_it_is_under_way(
+    scene: Scene, receiver: Server
+) -> None:
+    held = asyncio.Event()
+    receiver.reply("/webhook/guest", Reply(status=204, delay_until=held))
+    scene.target("guest", "/webhook/guest")
+    async with at_work(scene) as app:
+        await owe(app.store, 1, "guest", age=FOUR_DAYS)
+        app.engine.deliverer.wake()
+        await receiver.until_count("/webhook/guest", 1)
+        del scene.targets["guest"]
+        await owe(app.store, 2, "guest", age=FOUR_DAYS)
+        await reload(app, scene)
+        await app.engine.give_up()
+        held.set()
+        await delivered(app.store, 1)
+        assert [row.state for row in await app.store.deliveries()] == [
+            DeliveryState.DELIVERED,
+            DeliveryState.DEAD,
+        ]
+
+
+async def test_an_attempt_of_before_a_targets_return_is_not_given_up_by_another_that_failed(
+    scene: Scene, receiver: Server
+) -> None:
+    failing, held = asyncio.Event(), asyncio.Event()
+    replies = Reply(500, delay_until=failing), Reply(status=204, delay_until=held)
+    receiver.reply("/webhook/guest", *replies)
+    scene.target("guest", "/webhook/guest")
+    guest = scene.targets["guest"]
+    async with at_work(scene) as app:
+        for number in (1, 2):
+            await owe(app.store, number, "guest", age=FOUR_DAYS)
+        app.engine.deliverer.wake()
+        await receiver.until_count("/webhook/guest", 2)
+        for targets in ({}, {"guest": guest}):
+            scene.targets = {"archive": scene.targets["archive"], **targets}
+            await reload(app, scene)
+        failing.set()
+        async with asyncio.timeout(PATIENCE):
+            while not await app.store.deliveries(state="dead"):
+                await asyncio.sleep(0.005)
+        held.set()
+        await delivered(app.store, 1)
+    assert len(receiver.to("/webhook/guest")) == 2
+
+
+async def test_what_expired_in_a_targets_absence_is_not_sent_on_its_return(
+    scene: Scene, receiver: Server
+) -> None:
+    async with at_work(scene) as app:
+        await owe(app.store, 1, "guest", age=FOUR_DAYS)
+        await owe(app.store, 2, "guest", age=HOUR)
+        scene.target("guest", "/webhook/guest")
+        await reload(app, scene)
+        await delivered(app.store, 1)
+        assert [row.state for row in await app.store.deliveries(target="guest")] == [
+            DeliveryState.DEAD,
+            DeliveryState.DELIVERED,
+        ]
+    assert len(receiver.to("/webhook/guest")) == 1
 
 
 def is_inside(name: str) -> bool:
