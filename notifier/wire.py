@@ -16,6 +16,7 @@ from yarl import URL
 from notifier import USER_AGENT
 from notifier.answer import Answer, Unreachable
 from notifier.duration import spell
+from notifier.lookup import Lookup, stuck_for
 
 _FAILURES = (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError)
 
@@ -36,7 +37,7 @@ class Wire:
         self._under_way = 0
         self._is_retired = False
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections),
+            connector=aiohttp.TCPConnector(limit=connections, resolver=Lookup()),
             timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -111,6 +112,8 @@ class Wire:
     def _sentence(self, error: Exception, url: URL) -> str:
         host = url.host or "the host"
         match error:
+            case TimeoutError() if stuck_for(host) >= self._timeout.total_seconds() / 2:
+                return f"the name {host} cannot be resolved"
             case TimeoutError():
                 return f"no answer from {host} within {spell(self._timeout)}"
             case aiohttp.ClientConnectorDNSError():

@@ -31,7 +31,7 @@ from notifier.cli.options import (
 from notifier.loading import InvalidConfigError
 from notifier.store import InUseError, RunLock, StorageError
 
-_THREADS = "notifier-lookup"
+_THREADS = "notifier-files"
 _LAST_CHANCE = 1.0
 
 
@@ -99,7 +99,7 @@ async def _daemon(app: Any, loaded: loading.Loaded, file: str, path: Path) -> No
 
 
 def _leave_stuck_threads() -> None:
-    """End the process now if a thread hangs, as the look-up of a name does while no name server answers.
+    """End the process now if a thread hangs, as a look at the watchlist does while its disk is away.
 
     Python would wait for it longer than systemd waits for us; all that is to be kept is on the disk by now.
     """

@@ -327,7 +327,7 @@ class Ledger:
         """Start the daemon, let it be killed at a step, and note what it has committed."""
         loop = asyncio.get_running_loop()
         began = loop.time()
-        async with daemon(self._file, is_up=False, under=strike.command) as running:
+        async with daemon(self._file, is_up=False, within=strike.command) as running:
             match strike.step:
                 case Step.AT_SYNC:
                     pass

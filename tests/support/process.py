@@ -120,14 +120,14 @@ async def daemon(
     *arguments: str,
     extra: Mapping[str, str] | None = None,
     is_up: bool = True,
-    under: Sequence[str] = (),
+    within: Sequence[str] = (),
 ) -> AsyncIterator[Daemon]:
     """Run the daemon for the length of a block; by default the block begins when it has started.
 
-    `under` is a command that runs it and whose process becomes the daemon's.
+    `within` is a command that runs another one in its own place: in a namespace, or under a tracer.
     """
     process = await asyncio.create_subprocess_exec(
-        *under,
+        *within,
         sys.executable,
         "-m",
         "notifier",
