@@ -4,6 +4,7 @@ The only place that opens connections to others. Knows neither tracks nor messag
 """
 
 import asyncio
+import errno
 import os
 import ssl
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from notifier.duration import spell
 from notifier.lookup import Lookup, stuck_for
 
 _FAILURES = (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError)
+
+_HUNG_UP = {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN, errno.ESHUTDOWN}
 
 
 class Wire:
@@ -122,10 +125,10 @@ class Wire:
                 return f"the certificate of {host} is not valid: {_certificate(error.certificate_error)}"
             case aiohttp.ClientSSLError():
                 return f"no TLS connection to {host}"
+            case OSError() | aiohttp.ServerDisconnectedError() if _is_hung_up(error):
+                return f"{host} closed the connection without an answer"
             case aiohttp.ClientConnectorError():
                 return f"no connection to {host}:{url.port}: {_system(error.os_error)}"
-            case aiohttp.ServerDisconnectedError():
-                return f"{host} closed the connection without an answer"
             case aiohttp.ClientPayloadError():
                 return f"the answer of {host} was cut short"
             case aiohttp.ClientResponseError():
@@ -134,6 +137,22 @@ class Wire:
                 return f"the connection to {host} broke: {_system(error)}"
             case _:
                 return f"the request to {host} could not be sent ({type(error).__name__})"
+
+
+def _is_hung_up(error: Exception) -> bool:
+    """Say whether the other side has closed the connection.
+
+    NB: chance decides which of these errors tells it, and a text that changed by chance would fill the log.
+    """
+    match error:
+        case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
+            return True
+        case aiohttp.ClientConnectorError(os_error=cause):
+            return isinstance(cause, OSError) and cause.errno in _HUNG_UP
+        case aiohttp.ClientOSError(errno=number):
+            return number is None or number in _HUNG_UP
+        case _:
+            return False
 
 
 def _system(error: OSError) -> str:

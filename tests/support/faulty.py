@@ -8,7 +8,7 @@ import shutil
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Self, cast
@@ -50,17 +50,14 @@ _DRIP = 0.02
 
 
 class Line:
-    """Stands before a server on loopback. `become` another fault at any time; open connections break."""
+    """Stands before a server on loopback. `become` another fault at any time, also between two requests."""
 
     def __init__(self, server_url: str) -> None:
         self._behind = urlsplit(server_url).port
         self._server: asyncio.Server | None = None
         self._port = 0
         self._fault = Fault.NONE
-        self._handlers: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
-        self.connections = 0
-        """How many were taken since the last change."""
+        self._handlers: dict[asyncio.Task[None], Fault] = {}
 
     @property
     def url(self) -> str:
@@ -68,41 +65,37 @@ class Line:
         return f"http://127.0.0.1:{self._port}"
 
     async def become(self, fault: Fault) -> None:
-        """Break all connections and treat new ones like this from now on."""
+        """Treat new connections like this from now on, and break those that nothing was wrong with."""
         self._fault = fault
-        self.connections = 0
         if self._server is not None and fault is Fault.REFUSED:
             self._server.close()
             self._server = None
-        for task in [*self._handlers]:
-            task.cancel()
-        await asyncio.gather(*self._handlers, return_exceptions=True)
+        await self._break([task for task, its_own in self._handlers.items() if its_own is Fault.NONE])
         if self._server is None and fault is not Fault.REFUSED:
             self._server = await asyncio.start_server(self._take, "127.0.0.1", self._port)
             self._port = self._server.sockets[0].getsockname()[1]
 
-    async def until(self, connections: int) -> None:
-        """Wait for so many connections since the last change."""
-        async with asyncio.timeout(PATIENCE), self._changed:
-            await self._changed.wait_for(lambda: self.connections >= connections)
+    async def end(self) -> None:
+        """Refuse new connections and break all that are open."""
+        await self.become(Fault.REFUSED)
+        await self._break([*self._handlers])
+
+    async def _break(self, handlers: Collection[asyncio.Task[None]]) -> None:
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._handlers.add(task)
-        async with self._changed:
-            self.connections += 1
-            self._changed.notify_all()
-        try:
-            await self._treat(reader, writer)
-        except (OSError, EOFError):
-            pass
-        finally:
-            self._handlers.discard(task)
-            writer.transport.abort()
+        task = asyncio.create_task(self._treat(self._fault, reader, writer))
+        self._handlers[task] = self._fault
+        await asyncio.wait([task])
+        del self._handlers[task]
+        writer.transport.abort()
+        if not task.cancelled() and not isinstance(task.exception(), OSError | EOFError | None):
+            task.result()
 
-    async def _treat(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        match self._fault:
+    async def _treat(self, fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        match fault:
             case Fault.NONE:
                 await self._pass_on(reader, writer)
             case Fault.RESET_AT_ONCE:
@@ -112,14 +105,14 @@ class Line:
                 _reset(writer)
             case Fault.RESET_AFTER | Fault.CLOSED_AFTER:
                 await self._serve(reader)
-                if self._fault is Fault.RESET_AFTER:
+                if fault is Fault.RESET_AFTER:
                     _reset(writer)
             case Fault.SILENCE:
                 await _request(reader)
                 await reader.read()
             case Fault.DRIPPING_HEAD | Fault.DRIPPING_BODY:
                 answer = await self._serve(reader)
-                whole = answer.index(b"\r\n\r\n") + 4 if self._fault is Fault.DRIPPING_BODY else 0
+                whole = answer.index(b"\r\n\r\n") + 4 if fault is Fault.DRIPPING_BODY else 0
                 await _drip(writer, answer, whole)
             case answered:
                 await _request(reader)
@@ -188,7 +181,7 @@ async def line_to(server_url: str) -> AsyncIterator[Line]:
     try:
         yield line
     finally:
-        await line.become(Fault.REFUSED)
+        await line.end()
 
 
 class NameServer(asyncio.DatagramProtocol):

@@ -1,0 +1,173 @@
+"""What a network does to the connections of the daemon, and what must not come of it."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support.faulty import Fault, Line, line_to
+from tests.support.process import Daemon, daemon
+from tests.support.scenes import Scene
+from tests.support.servers import PATIENCE, Received, Server
+from tests.support.tracks import audio_id, path_of
+
+_AGAIN = 2
+"""How many failures are to follow the first one of a fault."""
+_FEW = 8
+"""How many open files or threads more are no sign of any leak: connections that are kept for later."""
+_CLOSED = "127.0.0.1 closed the connection without an answer"
+_SILENT = "no answer from 127.0.0.1 within 300ms"
+_NO_HTTP = "the answer of 127.0.0.1 is not HTTP"
+UNANSWERED = {
+    Fault.REFUSED: "no connection to 127.0.0.1:PORT: Connection refused",
+    Fault.RESET_AT_ONCE: _CLOSED,
+    Fault.RESET_UNREAD: _CLOSED,
+    Fault.RESET_AFTER: _CLOSED,
+    Fault.CLOSED_AFTER: _CLOSED,
+    Fault.SILENCE: _SILENT,
+    Fault.DRIPPING_HEAD: _SILENT,
+    Fault.NO_HTTP: _NO_HTTP,
+    Fault.NO_STATUS: _NO_HTTP,
+    Fault.PAGE_502: "HTTP 502: an HTML page",
+}
+"""What is said of a fault, whomever it hits."""
+SERVED = {Fault.RESET_AFTER, Fault.CLOSED_AFTER, Fault.DRIPPING_HEAD}
+"""The faults that hide that the request was taken."""
+
+
+class LinedScene(Scene):
+    """A scene with a line before the API and one before the receivers, and with its metrics shown."""
+
+    def __init__(self, directory: Path, servers: tuple[Server, Server], lines: tuple[Line, Line]) -> None:
+        super().__init__(directory, *servers)
+        self.to_api, self.to_receiver = lines
+        self.delivery = {"timeout": "300ms", "first_retry": "50ms", "max_retry": "100ms"}
+        self.useapi: dict[str, Any] = {"timeout": "300ms"}
+        self.http = f"127.0.0.1:{_free_port()}"
+
+    def write(self, *numbers: int) -> Path:
+        """Replace the watchlist by one of these tracks, with everything at the far end of a line."""
+        file = super().write(*numbers)
+        text = file.read_text().replace(self.api.url, self.to_api.url)
+        watchlist = json.loads(text.replace(self.receiver.url, self.to_receiver.url))
+        watchlist["useapi"] |= self.useapi
+        file.write_text(json.dumps({**watchlist, "http": self.http}))
+        return file
+
+    async def metric(self, name: str) -> float:
+        """Return a metric of the daemon, 0 when it has none by this name."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://{self.http}/metrics") as answer:
+            found = re.search(rf"^{re.escape(name)} (\S+)$", await answer.text(), re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    @contextlib.asynccontextmanager
+    async def growing(self, by: int, *names: str) -> AsyncIterator[None]:
+        """Wait at the end of a block until all these metrics have grown by so much."""
+        before = [await self.metric(name) for name in names]
+        yield
+        async with asyncio.timeout(PATIENCE):
+            for name, value in zip(names, before, strict=True):
+                while await self.metric(name) < value + by:
+                    await asyncio.sleep(0.05)
+
+    async def all_are_read(self, *numbers: int) -> None:
+        """Wait until each of these tracks was read once more."""
+        paths = [path_of(audio_id(number)) for number in numbers]
+        before = {path: len(self.api.to(path)) for path in paths}
+        await self.api.until(lambda: all(len(self.api.to(path)) > before[path] for path in paths))
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+async def scene(tmp_path: Path, api: Server, receiver: Server) -> AsyncIterator[LinedScene]:
+    async with line_to(api.url) as to_api, line_to(receiver.url) as to_receiver:
+        yield LinedScene(tmp_path, (api, receiver), (to_api, to_receiver))
+
+
+def reasons(running: Daemon, event: str, **keys: str) -> list[str]:
+    """Return why something is said to have failed, each time that it is."""
+    return [
+        re.sub(r":\d+:", ":PORT:", record.get("error") or record["reason"])
+        for record in running.records(event)
+        if keys.items() <= record.items()
+    ]
+
+
+def held(running: Daemon) -> dict[str, int]:
+    """Count the files that a process has open and its threads."""
+    process = f"/proc/{running.process.pid}"
+    return {what: len(os.listdir(f"{process}/{what}")) for what in ("fd", "task")}
+
+
+async def holds_no_more_than(running: Daemon, before: Mapping[str, int]) -> None:
+    """Wait until a process has no more files and threads than before, but for a few."""
+    async with asyncio.timeout(PATIENCE):
+        while any(count > before[what] + _FEW for what, count in held(running).items()):
+            await asyncio.sleep(0.05)
+
+
+def names(requests: list[Received]) -> list[str]:
+    return [request.json()["data"]["name"] for request in requests]
+
+
+async def test_whatever_hits_the_api_is_one_outage_and_nothing_is_lost(scene: LinedScene) -> None:
+    faults = UNANSWERED | {
+        Fault.PAGE: "HTTP 200: an HTML page instead of a track",
+        Fault.DRIPPING_BODY: _SILENT,
+    }
+    scene.target("archive", "/webhook/archive")
+    numbers = [*range(1, len(faults) + 1)]
+    async with daemon(scene.write(*numbers, 99)) as running:
+        await scene.all_are_read(*numbers)
+        before = held(running)
+        for number, fault in enumerate(faults, 1):
+            async with scene.growing(1 + _AGAIN, 'notifier_api_requests_total{outcome="unavailable"}'):
+                await scene.to_api.become(fault)
+                scene.complete(number)
+            await scene.to_api.become(Fault.NONE)
+            await running.logged("upstream.recovered", number)
+            await scene.receiver.until_count("/webhook/archive", number)
+            await scene.all_are_read(*numbers[number:], 99)
+        await holds_no_more_than(running, before)
+        assert await running.stop() == 0
+    assert reasons(running, "upstream.unavailable") == [*faults.values()]
+    assert names(scene.receiver.requests) == [f"Track {number}" for number in numbers]
+    assert running.records("poll.failed") == []
+
+
+async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: LinedScene) -> None:
+    scene.target("archive", "/webhook/archive")
+    failed = 'notifier_delivery_attempts_total{outcome="retry",target="archive"}'
+    async with daemon(scene.write(*range(1, len(UNANSWERED) + 1))) as running:
+        await scene.all_are_read(1)
+        before = held(running)
+        for number, fault in enumerate(UNANSWERED, 1):
+            async with scene.growing(1 + _AGAIN, failed):
+                await scene.to_receiver.become(fault)
+                scene.complete(number)
+            await scene.to_receiver.become(Fault.NONE)
+            await running.logged("delivery.delivered", number)
+        await holds_no_more_than(running, before)
+        assert await running.stop() == 0
+    assert reasons(running, "delivery.retry_scheduled") == [*UNANSWERED.values()]
+    ids: dict[str, set[str]] = {}
+    for request in scene.receiver.requests:
+        ids.setdefault(request.json()["data"]["name"], set()).add(request.headers["webhook-id"])
+    repeated = {name for name in ids if names(scene.receiver.requests).count(name) > 1}
+    assert {len(one) for one in ids.values()} == {1}
+    assert len(ids) == len(UNANSWERED)
+    assert repeated == {f"Track {number}" for number, fault in enumerate(UNANSWERED, 1) if fault in SERVED}
