@@ -60,8 +60,6 @@ class Refused:
     trouble: Trouble
     reason: str
     after: timedelta | None = None
-    is_answer: bool = True
-    """Whether the API answered at all; what it answers may be about one track only."""
 
 
 Reading = Track | NotFound | Unreadable | Refused
@@ -103,9 +101,9 @@ class UseApi:
         """Read the track at an address that `url_of` made. Never raises for what the API or the net do."""
         answer = await self._wire.send("GET", url)
         if isinstance(answer, Unreachable):
-            return Refused(Trouble.UNAVAILABLE, answer.reason, is_answer=False)
+            return Refused(Trouble.UNAVAILABLE, answer.reason)
         if answer.broken_off is not None:  # NB: half an answer may read as a whole one
-            return Refused(Trouble.UNAVAILABLE, answer.broken_off, is_answer=False)
+            return Refused(Trouble.UNAVAILABLE, answer.broken_off)
         now = self._clock.now()
         offset = answered_at(answer.headers, now) - now
         self.clock_offset = offset if _TICK < abs(offset) < _NONSENSE else timedelta(0)

@@ -206,7 +206,7 @@ async def test_an_answer_that_breaks_off_is_none_even_if_it_reads_as_a_track() -
         await api.close()
 
     reason = "the answer of 127.0.0.1 was cut short"
-    assert reading == Refused(Trouble.UNAVAILABLE, reason, is_answer=False)
+    assert reading == Refused(Trouble.UNAVAILABLE, reason)
 
 
 @pytest.mark.parametrize("letter", ["a", "ü", "音", "😀", "\ufffd"])

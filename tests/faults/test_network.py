@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -16,8 +17,8 @@ import pytest
 from tests.support.faulty import Fault, Line, line_to
 from tests.support.process import Daemon, daemon
 from tests.support.scenes import Scene
-from tests.support.servers import PATIENCE, Received, Server
-from tests.support.tracks import audio_id, path_of
+from tests.support.servers import PATIENCE, Received, Reply, Server
+from tests.support.tracks import answer, audio_id, completed, path_of
 
 _AGAIN = 2
 """How many failures are to follow the first one of a fault."""
@@ -51,6 +52,7 @@ class LinedScene(Scene):
         self.to_api, self.to_receiver = lines
         self.delivery = {"timeout": "300ms", "first_retry": "50ms", "max_retry": "100ms"}
         self.useapi: dict[str, Any] = {"timeout": "300ms"}
+        self.poll: dict[str, Any] = {"interval": "100ms"}
         self.http = f"127.0.0.1:{_free_port()}"
 
     def write(self, *numbers: int) -> Path:
@@ -59,6 +61,7 @@ class LinedScene(Scene):
         text = file.read_text().replace(self.api.url, self.to_api.url)
         watchlist = json.loads(text.replace(self.receiver.url, self.to_receiver.url))
         watchlist["useapi"] |= self.useapi
+        watchlist["poll"] |= self.poll
         file.write_text(json.dumps({**watchlist, "http": self.http}))
         return file
 
@@ -171,3 +174,70 @@ async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: L
     assert {len(one) for one in ids.values()} == {1}
     assert len(ids) == len(UNANSWERED)
     assert repeated == {f"Track {number}" for number, fault in enumerate(UNANSWERED, 1) if fault in SERVED}
+
+
+async def test_after_an_outage_all_is_told_in_order_and_nobody_is_overrun(scene: LinedScene) -> None:
+    count, spacing, longest = 40, 1 / 40, 0.2
+    scene.useapi = {"rate": "40/s", "concurrency": 3}
+    scene.delivery["timeout"] = "20s"
+    scene.target("in-order", "/webhook/1", concurrency=1)
+    scene.target("wide", "/webhook/4", concurrency=4)
+    scene.api.otherwise(lambda _request: Reply(503))
+    await scene.to_receiver.become(Fault.REFUSED)
+    async with daemon(scene.write(*range(count))) as running:
+        # While the API is down: one probe a step, however many tracks there are.
+        await scene.api.until(lambda: len(scene.api.requests) >= 8)
+        at = [request.at for request in scene.api.requests[4:]]
+        assert all(later - earlier >= longest for earlier, later in itertools.pairwise(at))
+
+        # When it is back: nobody before the probe has its answer, then all at the rate.
+        answered = asyncio.Event()
+        for number in range(count):
+            reply = answer(completed(number))
+            path = path_of(audio_id(number))
+            scene.api.reply(path, Reply(reply.status, reply.body, delay_until=answered))
+        down = len(scene.api.requests)
+        await scene.api.until(lambda: len(scene.api.requests) > down)
+        opened = asyncio.get_running_loop().time()
+        answered.set()
+        await running.logged("track.completed", count)
+        _probe, *others = scene.api.requests[down:]
+        assert len(others) == count - 1
+        assert all(one.at >= opened + index * spacing for index, one in enumerate(others))
+
+        # The receiver is still down. When it is back: a probe, then as wide as the target is.
+        first, rest = asyncio.Event(), asyncio.Event()
+        replies = [Reply(204, delay_until=first), *[Reply(204, delay_until=rest)] * 4, Reply(204)]
+        scene.receiver.reply("/webhook/4", *replies)
+        await scene.to_receiver.become(Fault.NONE)
+        await scene.receiver.until_count("/webhook/1", count)
+        assert len(scene.receiver.to("/webhook/4")) == 1
+        first.set()
+        await scene.receiver.until_count("/webhook/4", 5)
+        rest.set()
+        await running.logged("delivery.delivered", 2 * count)
+        assert await running.stop() == 0
+    read = [int(request.path.rpartition(":")[2]) for request in scene.api.requests[down:]]
+    assert sorted(read) == [*range(count)]
+    detected = [record["name"] for record in running.records("track.completed")]
+    assert names(scene.receiver.to("/webhook/1")) == detected
+    assert sorted(names(scene.receiver.to("/webhook/4"))) == sorted(detected)
+    assert reasons(running, "upstream.unavailable") == ["HTTP 503"]
+    refused = UNANSWERED[Fault.REFUSED]
+    assert reasons(running, "delivery.retry_scheduled", target="wide") == [refused]
+    assert reasons(running, "delivery.retry_scheduled", target="in-order") == [refused]
+
+
+async def test_a_track_whose_reads_hang_slows_no_other(scene: LinedScene) -> None:
+    """Its first time-out may be the API's fault; once others were read since, the next ones are its own."""
+    never = asyncio.Event()
+    scene.poll["max_interval"] = "1h"
+    scene.api.reply(path_of(audio_id(1)), Reply(delay_until=never))
+    async with daemon(scene.write(1, 2, 3)) as running:
+        await running.logged("poll.failed")
+        await scene.api.until_count(path_of(audio_id(1)), 4)
+        await scene.all_are_read(2, 3)
+        never.set()
+        assert await running.stop() == 0
+    assert reasons(running, "poll.failed") == [_SILENT]
+    assert len(running.records("upstream.unavailable")) == len(running.records("upstream.recovered")) == 1
