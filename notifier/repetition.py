@@ -1,17 +1,25 @@
 """Something that is said when its text changes and counted when it does not, so that no log is flooded."""
 
+import re
 from dataclasses import dataclass
+
+_CHANGING = re.compile(r"(?<!\S)(?<!^HTTP )\S*\d\S*")
+"""A word with a digit in it, which may be another one each time: a time, an address, the number of a request.
+
+The status of an answer is none: it stands behind HTTP at the beginning.
+"""
 
 
 @dataclass(slots=True)
 class Repetition:
-    """Remembers the last text and how often it came."""
+    """Remembers the last text and how often it came. Texts that differ in numbers only are the same."""
 
     text: str | None = None
     count: int = 0
 
     def news(self, text: str) -> int | None:
         """Take a text; return how often the one before it came when this is another one, else None."""
+        text = _CHANGING.sub("#", text)
         if text == self.text:
             self.count += 1
             return None

@@ -591,8 +591,12 @@ async def test_a_track_that_could_not_be_read_and_is_gone_is_no_longer_unreadabl
 
 @pytest.mark.parametrize(
     "reply",
-    [Reply(500, '{"error": "boom"}'), Reply(200, "<html>oops</html>", content_type="text/html")],
-    ids=["500", "HTML"],
+    [
+        Reply(500, '{"error": "boom"}'),
+        Reply(200, "<html>oops</html>", content_type="text/html"),
+        Reply(drop=True),
+    ],
+    ids=["500", "HTML", "no answer"],
 )
 async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
     bench: Bench, reply: Reply

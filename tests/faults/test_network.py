@@ -241,3 +241,16 @@ async def test_a_track_whose_reads_hang_slows_no_other(scene: LinedScene) -> Non
         assert await running.stop() == 0
     assert reasons(running, "poll.failed") == [_SILENT]
     assert len(running.records("upstream.unavailable")) == len(running.records("upstream.recovered")) == 1
+
+
+async def test_a_failure_that_numbers_itself_is_one_line(scene: LinedScene) -> None:
+    serial = itertools.count(1)
+    scene.target("archive", "/webhook/archive")
+    scene.api.otherwise(lambda _request: answer({"error": f"request {next(serial)} was bad"}, 422))
+    scene.receiver.otherwise(lambda _request: Reply(503, f"overloaded, request {next(serial)}"))
+    scene.complete(1)
+    async with daemon(scene.write(1, 2)) as running:
+        await scene.api.until_count(path_of(audio_id(2)), 5)
+        await scene.receiver.until_count("/webhook/archive", 5)
+        assert await running.stop() == 0
+    assert len(running.records("poll.failed")) == len(running.records("delivery.retry_scheduled")) == 1
