@@ -16,7 +16,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from notifier import __version__
 from notifier.answer import Answer, answered_at, milliseconds, retry_after, seconds, until_epoch
 from notifier.clock import to_rfc3339
-from notifier.delivery import Outcome, Retry
+from notifier.delivery import Delivered, Outcome, Retry
 from notifier.document import Scalar
 from notifier.gate import Pace
 from notifier.message import Message, Tone, sum_up
@@ -177,8 +177,10 @@ class Discord(Chat):
         return _CODES.get(code) if isinstance(code, int) else None
 
     def classify(self, answer: Answer, *, now: datetime) -> Outcome:
-        """Read Discord's own rate-limit hints besides the status."""
+        """Read Discord's own rate-limit hints besides the status, and take no proxy's page for a success."""
         outcome = super().classify(answer, now=now)
+        if isinstance(outcome, Delivered) and answer.is_page:
+            return Retry(f"{answer.describe()} (expected JSON)")
         if answer.status != 429 or not isinstance(outcome, Retry):
             return outcome
         fields = answer.json_object()

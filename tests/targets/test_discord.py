@@ -473,6 +473,12 @@ def test_a_limit_is_kept_as_told(
     assert (outcome.after, outcome.is_global) == (after, is_global)
 
 
+@pytest.mark.parametrize("page", ["<!DOCTYPE html><html></html>", "\n <html>Sign in</html>"])
+def test_a_page_is_no_success_of_discord_whatever_its_status(page: str) -> None:
+    reason = "HTTP 200: an HTML page (expected JSON)"
+    assert discord().classify(answer(200, page), now=NOW) == Retry(reason)
+
+
 @pytest.mark.parametrize(
     ("url", "body", "headers", "after"),
     [
