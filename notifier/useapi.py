@@ -124,6 +124,8 @@ def classify(answer: Answer, *, now: datetime) -> Reading:
     fields = answer.json_object()
     reason = answer.describe(_error_text(fields) or None)
     match answer.status:
+        case 404 | 410 if answer.is_page:  # NB: a proxy's own; what it does not know may well be there
+            return Refused(Trouble.UNAVAILABLE, reason)
         case 404 | 410 as status:
             return NotFound(reason, is_gone=status == 410)
         case 401 | 402:

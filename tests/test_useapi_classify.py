@@ -51,6 +51,9 @@ def unavailable(reason: str, after: timedelta | None = None) -> Refused:
         (400, {"error": "bad id", "code": 400}, Unreadable("HTTP 400: bad id", is_permanent=True)),
         (401, {"error": "Unauthorized", "code": 401}, Refused(Trouble.TOKEN, "HTTP 401: Unauthorized")),
         (404, {"error": "Music x not found"}, NotFound("HTTP 404: Music x not found", is_gone=False)),
+        # what a proxy does not find may well be there
+        (404, PAGE, unavailable("HTTP 404: an HTML page")),
+        (410, PAGE, unavailable("HTTP 410: an HTML page")),
         # those of the vendor's other endpoints
         (402, {"error": "Subscription expired"}, Refused(Trouble.TOKEN, "HTTP 402: Subscription expired")),
         (403, {"error": "Forbidden"}, Unreadable("HTTP 403: Forbidden", is_permanent=True)),
