@@ -6,9 +6,10 @@ import os
 import secrets
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Self, cast
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.support.machine import needs
 from tests.support.servers import PATIENCE
 
 
@@ -32,8 +34,10 @@ class Fault(StrEnum):
     DRIPPING_HEAD = "one byte of the answer at a time, without end"
     DRIPPING_BODY = "a status, then one byte of the body at a time"
     PAGE = "a proxy's page with 200"
+    PAGE_404 = "a proxy's page with 404"
     PAGE_502 = "a proxy's page with 502"
     NO_HTTP = "another protocol"
+    NO_TLS = "another protocol, at the first byte"
     NO_STATUS = "a status that is no number"
 
 
@@ -41,6 +45,7 @@ _PAGE = b"<!DOCTYPE html><html><body>Your proxy says hello</body></html>"
 _ANSWERS = {
     Fault.PAGE: b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(_PAGE)
     + _PAGE,
+    Fault.PAGE_404: b"HTTP/1.1 404 Not Found\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n" + _PAGE,
     Fault.PAGE_502: b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
     + _PAGE,
     Fault.NO_HTTP: b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
@@ -52,52 +57,67 @@ _DRIP = 0.02
 class Line:
     """Stands before a server on loopback. `become` another fault at any time, also between two requests."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, tls: ssl.SSLContext | None = None) -> None:
+        self.tls = tls
+        """What new connections begin with; None for nothing of the kind, as if somebody had forgotten it."""
+        self._origin = "https://localhost" if tls else "http://127.0.0.1"
         self._behind = urlsplit(server_url).port
-        self._server: asyncio.Server | None = None
         self._port = 0
         self._fault = Fault.NONE
-        self._handlers: dict[asyncio.Task[None], Fault] = {}
+        self._listening: asyncio.Task[None] | None = None
+        self._handlers: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """Where the server seems to be."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{self._origin}:{self._port}"
 
     async def become(self, fault: Fault) -> None:
-        """Treat new connections like this from now on, and break those that nothing was wrong with."""
+        """Treat new connections like this from now on. Each serves one request."""
         self._fault = fault
-        if self._server is not None and fault is Fault.REFUSED:
-            self._server.close()
-            self._server = None
-        await self._break([task for task, its_own in self._handlers.items() if its_own is Fault.NONE])
-        if self._server is None and fault is not Fault.REFUSED:
-            self._server = await asyncio.start_server(self._take, "127.0.0.1", self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
+        if fault is Fault.REFUSED:
+            await _ended([self._listening] if self._listening else [])
+            self._listening = None
+        elif self._listening is None:
+            door = socket.create_server(("127.0.0.1", self._port), backlog=1024)
+            door.setblocking(False)
+            self._port = door.getsockname()[1]
+            self._listening = asyncio.create_task(self._listen(door))
 
     async def end(self) -> None:
         """Refuse new connections and break all that are open."""
         await self.become(Fault.REFUSED)
-        await self._break([*self._handlers])
+        await _ended([*self._handlers])
 
-    async def _break(self, handlers: Collection[asyncio.Task[None]]) -> None:
-        for task in handlers:
-            task.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
+    async def _listen(self, door: socket.socket) -> None:
+        with door:
+            while True:
+                connection, _ = await asyncio.get_running_loop().sock_accept(door)
+                task = asyncio.create_task(self._take(connection, self._fault))
+                self._handlers.add(task)
+                task.add_done_callback(self._handlers.discard)
 
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._treat(self._fault, reader, writer))
-        self._handlers[task] = self._fault
-        await asyncio.wait([task])
-        del self._handlers[task]
-        writer.transport.abort()
-        if not task.cancelled() and not isinstance(task.exception(), OSError | EOFError | None):
-            task.result()
+    async def _take(self, connection: socket.socket, fault: Fault) -> None:
+        # NB: not by start_tls, which loses what a client has sent before
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.tls)
+        except OSError:
+            return
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        try:
+            await self._treat(fault, reader, writer)
+        except (OSError, EOFError):
+            pass
+        finally:
+            writer.transport.abort()
 
     async def _treat(self, fault: Fault, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         match fault:
             case Fault.NONE:
-                await self._pass_on(reader, writer)
+                await _finish(writer, await self._serve(reader))
             case Fault.RESET_AT_ONCE:
                 _reset(writer)
             case Fault.RESET_UNREAD:
@@ -114,23 +134,12 @@ class Line:
                 answer = await self._serve(reader)
                 whole = answer.index(b"\r\n\r\n") + 4 if fault is Fault.DRIPPING_BODY else 0
                 await _drip(writer, answer, whole)
+            case Fault.NO_TLS:
+                await reader.readexactly(1)
+                await _finish(writer, _ANSWERS[Fault.NO_HTTP])
             case answered:
                 await _request(reader)
-                writer.write(_ANSWERS[answered])
-                await writer.drain()
-                writer.close()
-                await writer.wait_closed()
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._behind)
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(_copy(reader, inner_writer))
-                both.create_task(_copy(inner_reader, writer))
-        except* (OSError, EOFError):
-            pass
-        finally:
-            inner_writer.transport.abort()
+                await _finish(writer, _ANSWERS[answered])
 
     async def _serve(self, reader: asyncio.StreamReader) -> bytes:
         """Let the server do what is asked and keep its answer."""
@@ -143,6 +152,12 @@ class Line:
             inner_writer.close()
 
 
+async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _request(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     lengths = [
@@ -153,11 +168,11 @@ async def _request(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(sum(lengths))
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    raise EOFError
+async def _finish(writer: asyncio.StreamWriter, answer: bytes) -> None:
+    writer.write(answer)
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def _drip(writer: asyncio.StreamWriter, answer: bytes, whole: int) -> None:
@@ -174,14 +189,36 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 
 @contextlib.asynccontextmanager
-async def line_to(server_url: str) -> AsyncIterator[Line]:
+async def line_to(server_url: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[Line]:
     """Lay a line to a server for the length of a test."""
-    line = Line(server_url)
+    line = Line(server_url, tls)
     await line.become(Fault.NONE)
     try:
         yield line
     finally:
         await line.end()
+
+
+def certificate(file: Path) -> Path:
+    """Make a certificate for localhost that nobody else signed, with its key in the same file."""
+    needs("openssl")
+    key = file.with_suffix(".key")
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+    ]
+    made = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(file)]
+    subprocess.run([*command, *made], check=True, capture_output=True)
+    file.write_bytes(file.read_bytes() + key.read_bytes())
+    return file
 
 
 class NameServer(asyncio.DatagramProtocol):
