@@ -7,7 +7,7 @@ useapi.net sends it. Nothing here trusts the other side: what cannot be read is 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -78,6 +78,8 @@ class Unreachable:
     """No answer came, not even its status; the reason is a sentence for people."""
 
     reason: str
+    is_asked: bool = field(default=True, compare=False)
+    """Whether the other side may have had the request, or there was not even a connection."""
 
 
 def seconds(value: object) -> timedelta | None:

@@ -159,7 +159,7 @@ class Poller:
 
     def _is_its_own(self, watch: Watched, refused: Refused) -> bool:
         """Say whether a failure of the API is this track's own: it fails again while others are read."""
-        if refused.trouble is not Trouble.UNAVAILABLE:
+        if refused.trouble is not Trouble.UNAVAILABLE or not refused.is_asked:
             return False
         successes = self._upstream.successes
         others_are_well = watch.blamed_at is not None and successes > watch.blamed_at

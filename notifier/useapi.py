@@ -60,6 +60,8 @@ class Refused:
     trouble: Trouble
     reason: str
     after: timedelta | None = None
+    is_asked: bool = True
+    """Whether the API may have had the request; else it cannot be about one track only."""
 
 
 Reading = Track | NotFound | Unreadable | Refused
@@ -101,7 +103,7 @@ class UseApi:
         """Read the track at an address that `url_of` made. Never raises for what the API or the net do."""
         answer = await self._wire.send("GET", url)
         if isinstance(answer, Unreachable):
-            return Refused(Trouble.UNAVAILABLE, answer.reason)
+            return Refused(Trouble.UNAVAILABLE, answer.reason, is_asked=answer.is_asked)
         if answer.broken_off is not None:  # NB: half an answer may read as a whole one
             return Refused(Trouble.UNAVAILABLE, answer.broken_off)
         now = self._clock.now()

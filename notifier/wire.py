@@ -92,7 +92,8 @@ class Wire:
                 broken_off = None if failure is None else self._sentence(failure, url)
                 return Answer(response.status, response.headers, content, broken_off)
         except _FAILURES as error:
-            return Unreachable(self._sentence(error, url))
+            is_asked = not isinstance(error, aiohttp.ClientConnectorError)
+            return Unreachable(self._sentence(error, url), is_asked)
 
     async def _read(self, response: aiohttp.ClientResponse) -> tuple[str, Exception | None]:
         """Read the body as far as it comes; return what broke it off as well.

@@ -632,3 +632,14 @@ async def test_an_api_that_fails_on_all_tracks_is_an_outage_and_no_tracks_fault(
         await bench.poller.turn(second)
     assert bench.upstream.token.failures == 8
     assert (first.failures, second.failures) == (0, 0)
+
+
+async def test_a_connection_that_is_refused_is_no_tracks_fault(bench: Bench) -> None:
+    first, second = bench.watch(1), bench.watch(2)
+    bench.api.otherwise(lambda _request: answer(track()))
+    for _ in range(3):
+        await bench.api.stop()
+        await bench.poller.turn(first)
+        await bench.api.start()
+        await bench.poller.turn(second)
+    assert (first.failures, bench.upstream.successes) == (0, 3)
