@@ -130,6 +130,7 @@ class Schedule:
     def stop(self) -> None:
         """Stop calling, and cancel the turns that are under way. No error when it never started."""
         if self._scheduler.running:
+            self._scheduler.pause()  # NB: a turn that is cancelled before it began would be logged as failed
             self._scheduler.shutdown(wait=False)
 
     async def _beat(self) -> None:

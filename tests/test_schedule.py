@@ -1,10 +1,12 @@
 import asyncio
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 
+import pytest
 from yarl import URL
 
 from notifier.schedule import Schedule, _MonotonicZone
@@ -142,3 +144,11 @@ def test_the_schedulers_clock_is_the_monotonic_one() -> None:
     assert before - 0.001 <= now <= time.monotonic() + 0.001
     assert zone.seconds(zone.at(12.5)) == 12.5
     assert zone.at(2.0) - zone.at(1.0) == timedelta(seconds=1)
+
+
+async def test_a_turn_that_would_begin_at_a_stop_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async with running(Turns()) as schedule:
+        schedule.add([watch(1)])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
