@@ -64,7 +64,7 @@ class Line:
         self._behind = urlsplit(server_url).port
         self._port = 0
         self._fault = Fault.NONE
-        self._listening: asyncio.Task[None] | None = None
+        self._door: socket.socket | None = None
         self._handlers: set[asyncio.Task[None]] = set()
 
     @property
@@ -75,27 +75,30 @@ class Line:
     async def become(self, fault: Fault) -> None:
         """Treat new connections like this from now on. Each serves one request."""
         self._fault = fault
-        if fault is Fault.REFUSED:
-            await _ended([self._listening] if self._listening else [])
-            self._listening = None
-        elif self._listening is None:
-            door = socket.create_server(("127.0.0.1", self._port), backlog=1024)
-            door.setblocking(False)
-            self._port = door.getsockname()[1]
-            self._listening = asyncio.create_task(self._listen(door))
+        loop = asyncio.get_running_loop()
+        if fault is Fault.REFUSED and self._door is not None:
+            loop.remove_reader(self._door)
+            self._door.close()
+            self._door = None
+        elif fault is not Fault.REFUSED and self._door is None:
+            self._door = socket.create_server(("127.0.0.1", self._port), backlog=1024)
+            self._door.setblocking(False)
+            self._port = self._door.getsockname()[1]
+            loop.add_reader(self._door, self._open, self._door)
 
     async def end(self) -> None:
         """Refuse new connections and break all that are open."""
         await self.become(Fault.REFUSED)
-        await _ended([*self._handlers])
+        for task in [*self._handlers]:
+            task.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
 
-    async def _listen(self, door: socket.socket) -> None:
-        with door:
-            while True:
-                connection, _ = await asyncio.get_running_loop().sock_accept(door)
-                task = asyncio.create_task(self._take(connection, self._fault))
-                self._handlers.add(task)
-                task.add_done_callback(self._handlers.discard)
+    def _open(self, door: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = door.accept()
+            task = asyncio.create_task(self._take(connection, self._fault))
+            self._handlers.add(task)
+            task.add_done_callback(self._handlers.discard)
 
     async def _take(self, connection: socket.socket, fault: Fault) -> None:
         # NB: not by start_tls, which loses what a client has sent before
@@ -105,6 +108,7 @@ class Line:
         try:
             transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.tls)
         except OSError:
+            connection.close()
             return
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
@@ -150,12 +154,6 @@ class Line:
             return await inner_reader.read()
         finally:
             inner_writer.close()
-
-
-async def _ended(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _request(reader: asyncio.StreamReader) -> bytes:
