@@ -187,8 +187,8 @@ async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: L
 
 
 async def test_after_an_outage_all_is_told_in_order_and_nobody_is_overrun(scene: LinedScene) -> None:
-    count, spacing, longest = 40, 1 / 40, 0.2
-    scene.useapi = {"rate": "40/s", "concurrency": 3}
+    count, spacing, longest = 30, 1 / 20, 0.2
+    scene.useapi = {"rate": "20/s", "concurrency": 3, "timeout": "1m"}
     scene.poll["max_interval"] = "200ms"
     scene.delivery["timeout"] = "20s"
     scene.target("in-order", "/webhook/1", concurrency=1)
@@ -209,6 +209,10 @@ async def test_after_an_outage_all_is_told_in_order_and_nobody_is_overrun(scene:
             scene.api.reply(path, Reply(reply.status, reply.body, delay_until=answered))
         down = len(scene.api.requests)
         await scene.api.until(lambda: len(scene.api.requests) > down)
+        scene.delivery["give_up_after"] = "2h"
+        scene.write(*range(count))
+        await running.logged("config.reloaded")  # by itself, which takes longer than any wait here
+        assert len(scene.api.requests) == down + 1
         opened = asyncio.get_running_loop().time()
         answered.set()
         await running.logged("track.completed", count)
