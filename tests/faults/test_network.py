@@ -21,12 +21,10 @@ from tests.support.scenes import Scene
 from tests.support.servers import PATIENCE, Received, Reply, Server
 from tests.support.tracks import answer, audio_id, completed, path_of
 
-_AGAIN = 2
-"""How many failures are to follow the first one of a fault."""
 _FEW = 8
 """How many open files or threads more are no sign of any leak: connections that are kept for later."""
 _CLOSED = "127.0.0.1 closed the connection without an answer"
-_SILENT = "no answer from 127.0.0.1 within 300ms"
+_SILENT = "no answer from 127.0.0.1 within 500ms"
 _NO_HTTP = "the answer of 127.0.0.1 is not HTTP"
 UNANSWERED = {
     Fault.REFUSED: "no connection to 127.0.0.1:PORT: Connection refused",
@@ -51,8 +49,8 @@ class LinedScene(Scene):
     def __init__(self, directory: Path, servers: tuple[Server, Server], lines: tuple[Line, Line]) -> None:
         super().__init__(directory, *servers)
         self.to_api, self.to_receiver = lines
-        self.delivery = {"timeout": "300ms", "first_retry": "50ms", "max_retry": "100ms"}
-        self.useapi: dict[str, Any] = {"timeout": "300ms"}
+        self.delivery = {"timeout": "500ms", "first_retry": "50ms", "max_retry": "100ms"}
+        self.useapi: dict[str, Any] = {"timeout": "500ms"}
         self.poll: dict[str, Any] = {"interval": "100ms", "max_interval": "100ms"}
         self.http = f"127.0.0.1:{_free_port()}"
 
@@ -80,7 +78,7 @@ class LinedScene(Scene):
         async with asyncio.timeout(PATIENCE):
             for name, value in zip(names, before, strict=True):
                 while await self.metric(name) < value + by:
-                    await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.1)
 
     async def all_are_read(self, *numbers: int) -> None:
         """Wait until each of these tracks was read once more."""
@@ -111,6 +109,12 @@ def reasons(running: Daemon, event: str, **keys: str) -> list[str]:
     ]
 
 
+def failures(fault: Fault = Fault.NONE) -> int:
+    """Return how often a fault is to hit; fewer times where each takes the whole timeout."""
+    is_slow = fault in {Fault.SILENCE, Fault.DRIPPING_HEAD, Fault.DRIPPING_BODY}
+    return 2 if is_slow else 3
+
+
 def but_for_stalls(said: list[str]) -> list[str]:
     """Leave out what a machine that stands still for a moment adds, which looks like a silent network."""
     return [text for text, _ in itertools.groupby(text for text in said if text != _SILENT)]
@@ -126,7 +130,7 @@ async def holds_no_more_than(running: Daemon, before: Mapping[str, int]) -> None
     """Wait until a process has no more files and threads than before, but for a few."""
     async with asyncio.timeout(PATIENCE):
         while any(count > before[what] + _FEW for what, count in held(running).items()):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
 
 def names(requests: list[Received]) -> list[str]:
@@ -145,7 +149,7 @@ async def test_whatever_hits_the_api_is_one_outage_and_nothing_is_lost(scene: Li
         await scene.all_are_read(*numbers)
         before = held(running)
         for number, fault in enumerate(faults, 1):
-            async with scene.growing(1 + _AGAIN, 'notifier_api_requests_total{outcome="unavailable"}'):
+            async with scene.growing(failures(fault), 'notifier_api_requests_total{outcome="unavailable"}'):
                 await scene.to_api.become(fault)
                 scene.complete(number)
             await scene.to_api.become(Fault.NONE)
@@ -155,7 +159,7 @@ async def test_whatever_hits_the_api_is_one_outage_and_nothing_is_lost(scene: Li
         assert await running.stop() == 0
     said = reasons(running, "upstream.unavailable")
     assert but_for_stalls(said) == but_for_stalls([*faults.values()])
-    assert len(faults) <= len(said) <= len(faults) + _FEW
+    assert len(said) == len(running.records("upstream.recovered")), "an outage is one line"
     assert names(scene.receiver.requests) == [f"Track {number}" for number in numbers]
     assert running.records("poll.failed") == []
 
@@ -167,7 +171,7 @@ async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: L
         await scene.all_are_read(1)
         before = held(running)
         for number, fault in enumerate(UNANSWERED, 1):
-            async with scene.growing(1 + _AGAIN, failed):
+            async with scene.growing(failures(fault), failed):
                 await scene.to_receiver.become(fault)
                 scene.complete(number)
             await scene.to_receiver.become(Fault.NONE)
@@ -176,7 +180,6 @@ async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: L
         assert await running.stop() == 0
     said = reasons(running, "delivery.retry_scheduled")
     assert but_for_stalls(said) == but_for_stalls([*UNANSWERED.values()])
-    assert len(said) <= len(UNANSWERED) + _FEW
     ids: dict[str, set[str]] = {}
     for request in scene.receiver.requests:
         ids.setdefault(request.json()["data"]["name"], set()).add(request.headers["webhook-id"])
@@ -282,11 +285,11 @@ async def test_tls_that_is_mended_later_costs_nothing(
         scene.target("archive", "/webhook/archive")
         failed = 'notifier_delivery_attempts_total{outcome="retry",target="archive"}'
         async with daemon(scene.write(1), extra={"SSL_CERT_FILE": str(good)}) as running:
-            async with scene.growing(1 + _AGAIN, 'notifier_api_requests_total{outcome="unavailable"}'):
+            async with scene.growing(failures(), 'notifier_api_requests_total{outcome="unavailable"}'):
                 pass
             to_api.tls = well
             for tls, fault in ((ill, Fault.NONE), (None, Fault.NO_TLS), (None, Fault.SILENCE)):
-                async with scene.growing(1 if fault is Fault.SILENCE else 1 + _AGAIN, failed):
+                async with scene.growing(failures(fault), failed):
                     to_receiver.tls = tls
                     await to_receiver.become(fault)
             to_receiver.tls = well
