@@ -92,7 +92,9 @@ class Wire:
                 broken_off = None if failure is None else self._sentence(failure, url)
                 return Answer(response.status, response.headers, content, broken_off)
         except _FAILURES as error:
-            is_asked = not isinstance(error, aiohttp.ClientConnectorError)
+            is_asked = not isinstance(error, aiohttp.ClientConnectorError) and not self._is_nameless(
+                error, url
+            )
             return Unreachable(self._sentence(error, url), is_asked)
 
     async def _read(self, response: aiohttp.ClientResponse) -> tuple[str, Exception | None]:
@@ -113,15 +115,19 @@ class Wire:
             failure = error
         return content[: self._largest_answer + 1].decode("utf-8", "replace"), failure
 
+    def _is_nameless(self, error: Exception, url: URL) -> bool:
+        """Say whether the name was not resolved, or not in time: most of it has gone into the look-up."""
+        if isinstance(error, TimeoutError):
+            return stuck_for(url.host or "") >= self._timeout.total_seconds() / 2
+        return isinstance(error, aiohttp.ClientConnectorDNSError)
+
     def _sentence(self, error: Exception, url: URL) -> str:
         host = url.host or "the host"
         match error:
-            case TimeoutError() if stuck_for(host) >= self._timeout.total_seconds() / 2:
+            case _ if self._is_nameless(error, url):
                 return f"the name {host} cannot be resolved"
             case TimeoutError():
                 return f"no answer from {host} within {spell(self._timeout)}"
-            case aiohttp.ClientConnectorDNSError():
-                return f"the name {host} cannot be resolved"
             case aiohttp.ClientConnectorCertificateError():
                 return f"the certificate of {host} is not valid: {_certificate(error.certificate_error)}"
             case aiohttp.ClientSSLError():
@@ -149,7 +155,7 @@ def _is_hung_up(error: Exception) -> bool:
         case aiohttp.ServerDisconnectedError() | ConnectionResetError() | BrokenPipeError():
             return True
         case aiohttp.ClientConnectorError(os_error=cause):
-            return isinstance(cause, OSError) and cause.errno in _HUNG_UP
+            return isinstance(cause, ConnectionResetError) or cause.errno in _HUNG_UP
         case aiohttp.ClientOSError(errno=number):
             return number is None or number in _HUNG_UP
         case _:

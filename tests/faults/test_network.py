@@ -288,7 +288,12 @@ async def test_tls_that_is_mended_later_costs_nothing(
             async with scene.growing(failures(), 'notifier_api_requests_total{outcome="unavailable"}'):
                 pass
             to_api.tls = well
-            for tls, fault in ((ill, Fault.NONE), (None, Fault.NO_TLS), (None, Fault.SILENCE)):
+            for tls, fault in [
+                (ill, Fault.NONE),
+                (None, Fault.RESET_UNREAD),
+                (None, Fault.NO_TLS),
+                (None, Fault.SILENCE),
+            ]:
                 async with scene.growing(failures(fault), failed):
                     to_receiver.tls = tls
                     await to_receiver.become(fault)
@@ -300,6 +305,7 @@ async def test_tls_that_is_mended_later_costs_nothing(
     assert reasons(running, "upstream.unavailable") == [untrusted]
     assert reasons(running, "delivery.retry_scheduled") == [
         untrusted,
+        "localhost closed the connection without an answer",
         "no TLS connection to localhost",
         "no answer from localhost within 1s",
     ]
