@@ -123,6 +123,8 @@ class Upstream:
         if not self.token.is_current(of_token):
             return
         self.successes += 1
+        if self.token.failures and not of_token.is_probe:
+            return  # it left before the failure, and does not tell that this is over
         await self._token_is_well()
         self._accounts.pop(account, None)
         await self._recovered(account)

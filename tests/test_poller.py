@@ -451,6 +451,24 @@ async def test_a_track_taken_off_the_list_during_its_read_is_not_told(bench: Ben
     assert await bench.store.sightings() == {}
 
 
+async def test_what_was_asked_before_an_outage_does_not_end_it(bench: Bench) -> None:
+    """Else it would be told as over, and as begun again, by each answer that was still on its way."""
+    early, late = bench.watch(1), bench.watch(2)
+    held = asyncio.Event()
+    reply = answer(track(1))
+    bench.api.reply(path_of(early.audio_id), Reply(reply.status, reply.body, delay_until=held))
+    bench.api.reply(path_of(late.audio_id), Reply(503), answer(track(2)))
+    turn = asyncio.create_task(bench.poller.turn(early))
+    await bench.api.until_count(path_of(early.audio_id), 1)
+    await bench.poller.turn(late)
+    held.set()
+    await turn
+    assert bench.upstream.token.failures == 1
+    assert early.sighting is not None, "what it says of its track counts all the same"
+    await bench.poller.turn(late)
+    assert bench.upstream.token.failures == 0
+
+
 async def test_no_more_requests_are_under_way_than_allowed(bench: Bench) -> None:
     bench.poller.limits = Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(2))
     held = asyncio.Event()
