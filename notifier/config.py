@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import reduce
+from ipaddress import ip_address
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,9 @@ EVENTS = {"completed": EventType.COMPLETED, "failed": EventType.FAILED}
 EVENTS |= {"missing": EventType.MISSING, "stalled": EventType.STALLED}
 """What `events` may name."""
 
-_LISTEN = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
+_LABEL = "[A-Za-z0-9-]{1,63}"
+_LISTEN = re.compile(rf"(?P<host>\[[0-9A-Fa-f:.]+\]|{_LABEL}(\.{_LABEL})*):(?P<port>[0-9]{{1,5}})")
+_LONGEST_HOST = 253
 _TARGET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 if TYPE_CHECKING:
@@ -55,9 +58,19 @@ class Listen(BaseModel, frozen=True):
 
 def _listen(value: Scalar) -> Listen:
     found = _LISTEN.fullmatch(value)
-    if not found or not 0 < int(found["port"]) < 65536:
+    if not found or not 0 < int(found["port"]) < 65536 or not _is_host(found["host"]):
         raise ValueError("is no address to listen on: expected HOST:PORT, such as 127.0.0.1:8720")
     return Listen(host=found["host"].strip("[]"), port=int(found["port"]))
+
+
+def _is_host(host: str) -> bool:
+    """Say whether the system can be asked for this host; it raises odd errors for what is none."""
+    if not host.startswith("["):
+        return len(host) <= _LONGEST_HOST
+    try:
+        return ip_address(host.strip("[]")).version == 6
+    except ValueError:
+        return False
 
 
 def _target_name(value: Any) -> str:
@@ -68,7 +81,7 @@ def _target_name(value: Any) -> str:
 
 
 def _host_name(value: Scalar) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9.-]+", value):
+    if len(value) > _LONGEST_HOST or not re.fullmatch(r"[A-Za-z0-9.-]+", value):
         raise ValueError("is no host name")
     return value.lower()
 

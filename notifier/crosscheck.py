@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from notifier.config import BASE_URL, Config, DeliverySettings, Listen, Poll
 from notifier.document import Mapping, Scalar, Sequence_, place_of, value_at
 from notifier.duration import parse_duration, spell_compact
-from notifier.mistake import KeyPath, Mistake, did_you_mean, printable, spell_path
+from notifier.mistake import KeyPath, Mistake, Suggestions, printable, spell_path
 from notifier.secret import Secret
 from notifier.settings import Unresolved
 
@@ -30,8 +30,9 @@ def cross_checks(root: Mapping) -> Iterator[Mistake]:
     """Yield what keys say that does not fit together."""
     targets = root.get("targets")
     if isinstance(targets, Mapping):
+        suggestions = Suggestions(targets)
         for path in (("alerts",), ("defaults", "notify"), *_watch_paths(root, "notify")):
-            yield from _unknown_targets(root, path, targets)
+            yield from _unknown_targets(root, path, targets, suggestions)
     yield from _repeated_tracks(root)
     for shorter, longer in (
         (_INTERVAL, ("poll", "max_interval")),
@@ -53,12 +54,14 @@ def _watch_paths(root: Mapping, key: str) -> Iterator[KeyPath]:
             yield ("watch", index, key)
 
 
-def _unknown_targets(root: Mapping, path: KeyPath, targets: Mapping) -> Iterator[Mistake]:
+def _unknown_targets(
+    root: Mapping, path: KeyPath, targets: Mapping, suggestions: Suggestions
+) -> Iterator[Mistake]:
     names = value_at(root, path)
     for index, name in enumerate(names if isinstance(names, Sequence_) else ()):
         if _is_written(name) and name.strip() and name not in targets:
             what = "target" if name.is_from_reference else f"target '{printable(name)}'"
-            message = f"unknown {what}{did_you_mean(name, targets)}"
+            message = f"unknown {what}{suggestions.near(name)}"
             yield Mistake(name.place, spell_path((*path, index)), message)
 
 

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from notifier.mistake import KeyPath, Mistake, Place, printable, spell_path
+from notifier.mistake import MOST_MISTAKES, KeyPath, Mistake, Place, printable, spell_path
 
 _DEEPEST = 40
 _TOO_DEEP = f"nested deeper than {_DEEPEST} levels"
-_MOST_VALUES = 2_000_000
+_MOST_VALUES = 1_000_000
+_MOST_FROM_ALIASES = 250_000
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
 # What YAML does not take at all, and what its versions 1.1 and 1.2 disagree on being the end of a line.
@@ -137,7 +138,8 @@ def _syntax_mistake(text: str, error: Exception) -> Mistake:
         problem = "a tab cannot indent, use spaces"
     elif mark and text[: mark.index + 1].endswith("${"):
         problem = "inside [] and {} a value with '${' needs quotes"
-    return Mistake(place, "", f"YAML: {printable(problem, 200)}")
+    # NB: libyaml ends every text with a line end, and may stumble over the one it has added.
+    return Mistake(min(place, place_after(text)), "", f"YAML: {printable(problem, 200)}")
 
 
 def place_after(text: str) -> Place:
@@ -179,6 +181,7 @@ class _Reader:
         self._has_document = False
         self._frames: list[_Frame] = []
         self._anchors: dict[str, _Extent] = {}
+        self._from_aliases = 0
 
     def take(self, event: Any) -> None:
         """Take the next event of the parser."""
@@ -231,14 +234,15 @@ class _Reader:
             self._refuse_as_key(place)
         if len(self._frames) + extent.height > _DEEPEST:
             self._stop(place, _TOO_DEEP)
+        self._from_aliases += extent.size
+        if self._from_aliases > _MOST_FROM_ALIASES:
+            self._stop(place, f"more than {_MOST_FROM_ALIASES} values come from aliases")
         self._add(*extent)
 
     def _check_tag(self, event: Any, place: Place) -> None:
         if event.tag not in (None, "!", _TEXT_TAG) and getattr(event, "implicit", (True,)) is not True:
             name = printable(event.tag.replace("tag:yaml.org,2002:", "!!"))
-            self.mistakes.append(
-                Mistake(place, spell_path(self._next_path()), f"the tag {name} is not supported")
-            )
+            self._note(place, self._next_path(), f"the tag {name} is not supported")
 
     def _add(self, value: Any, size: int = 1, height: int = 0) -> None:
         if not self._frames:
@@ -271,7 +275,7 @@ class _Reader:
         elif key in mapping:
             first = mapping.key_places[key].line
             message = f"appears a second time, first in line {first}"
-            self.mistakes.append(Mistake(frame.key_place, spell_path((*frame.path, key)), message))
+            self._note(frame.key_place, (*frame.path, key), message)
         else:
             mapping[key] = value
             mapping.key_places[key] = frame.key_place
@@ -282,7 +286,7 @@ class _Reader:
             if not isinstance(source, Mapping):
                 message = "'<<' merges mappings, and this is none"
                 place = getattr(source, "place", mapping.place)
-                self.mistakes.append(Mistake(place, spell_path((*frame.path, "<<")), message))
+                self._note(place, (*frame.path, "<<"), message)
                 continue
             for key, value in source.items():
                 if key not in mapping:
@@ -301,6 +305,12 @@ class _Reader:
         frame = self._frames[-1] if self._frames else None
         if frame is not None and isinstance(frame.value, Mapping) and frame.key is None:
             self._stop(place, "a key must be plain text")
+
+    def _note(self, place: Place, path: KeyPath, message: str) -> None:
+        """Keep a mistake that leaves the rest readable."""
+        self.mistakes.append(Mistake(place, spell_path(path), message))
+        if len(self.mistakes) > MOST_MISTAKES:
+            raise BrokenDocumentError(self.mistakes)
 
     def _stop(self, place: Place, message: str) -> None:
         mistake = Mistake(place, spell_path(self._next_path()), message)

@@ -10,6 +10,7 @@ LONGEST = timedelta(days=3650)
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
+_LONGEST_TEXT = 1000
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _MOST_PER_SECOND = 100_000
 _RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/(s|m|h)")
@@ -23,6 +24,8 @@ def parse_duration(text: str) -> timedelta:
 
     Raises ValueError with a sentence that does not repeat the text.
     """
+    if len(text) > _LONGEST_TEXT:
+        raise ValueError(f"is not a duration: it is longer than {_LONGEST_TEXT} characters")
     if _NUMBER.fullmatch(text):
         seconds = float(text)
     elif _WHOLE.fullmatch(text):
@@ -49,7 +52,7 @@ def parse_rate(text: str) -> Rate:
 
     Raises ValueError with a sentence that does not repeat the text.
     """
-    found = _RATE.fullmatch(text)
+    found = _RATE.fullmatch(text) if len(text) <= _LONGEST_TEXT else None
     if not found:
         raise ValueError("is not a rate: write it like 5/s, 30/m or 100/h")
     per_second = float(found[1]) / _UNITS[found[2]]

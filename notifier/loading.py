@@ -6,8 +6,9 @@ what pydantic's errors mean in the words of the watchlist.
 
 import hashlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from notifier import document
 from notifier.config import Config, Defaults, DeliverySettings, Http, Log, Poll, Useapi, Watch
 from notifier.crosscheck import cross_checks, warnings_of
 from notifier.document import Mapping, Scalar, Sequence_, place_after, place_of, value_at
-from notifier.mistake import KeyPath, Mistake, Place, did_you_mean, printable, spell_path
+from notifier.mistake import MOST_MISTAKES, KeyPath, Mistake, Place, did_you_mean, printable, spell_path
 from notifier.secret import ReferenceError_, Sources, check_references, expand, has_reference
 from notifier.settings import Settings, Unresolved, kind_of, shown
 from notifier.targets import TYPES
 
 _LARGEST_FILE = 64 * 1024 * 1024
+_MOST_REFERENCED = 16 * 1024 * 1024
 _SECTIONS: dict[str, type[Settings]] = {
     "useapi": Useapi,
     "poll": Poll,
@@ -57,12 +59,21 @@ class InvalidConfigError(Exception):
     def __init__(self, file: str, mistakes: list[Mistake], digest: str = "") -> None:
         super().__init__(f"{file}: {len(mistakes)} mistakes")
         self.file = file
-        self.mistakes = tuple(sorted(set(mistakes)))
+        self.mistakes = _told(mistakes)
         self.digest = digest
 
     def lines(self) -> list[str]:
         """Return each mistake as ``FILE:LINE:COLUMN: key.path: what is wrong``."""
         return [mistake.line(self.file) for mistake in self.mistakes]
+
+
+def _told(mistakes: Iterable[Mistake]) -> tuple[Mistake, ...]:
+    """Return the mistakes in the file's order and, where there are too many, that there are more."""
+    told = sorted(set(mistakes))
+    if len(told) > MOST_MISTAKES:
+        more = f"not everything that is wrong is told here: there are more than {MOST_MISTAKES} mistakes"
+        told[MOST_MISTAKES:] = [Mistake(told[MOST_MISTAKES].place, "", more)]
+    return tuple(told)
 
 
 def digest_of(content: bytes) -> str:
@@ -102,7 +113,7 @@ def load_content(
     expansion = _Expansion(sources if resolve else None, sources)
     expansion.walk(root)
     config, wrong = _validate(root, {failed.place for failed in expansion.failed})
-    mistakes += [*expansion.failed, *wrong, *cross_checks(root)]
+    mistakes += [*expansion.failed, *wrong, *islice(cross_checks(root), MOST_MISTAKES + 1)]
     if mistakes or config is None:
         raise InvalidConfigError(file, mistakes, digest)
     secrets = dict.fromkeys((*expansion.values, *(config.secrets() if resolve else ())))
@@ -137,6 +148,7 @@ class _Expansion:
         self.values: list[str] = []
         self.failed: list[Mistake] = []
         self._done: set[int] = set()
+        self._room = _MOST_REFERENCED
 
     def walk(self, value: Any, path: KeyPath = ()) -> None:
         if id(value) in self._done:
@@ -162,10 +174,12 @@ class _Expansion:
             check_references(scalar)
             if self._sources is None:
                 return self._unresolved(scalar, path)
-            value, parts = expand(scalar, self._sources)
+            value, parts = expand(scalar, self._sources, most=self._room)
         except ReferenceError_ as error:
-            self.failed.append(Mistake(scalar.place, spell_path(path), str(error)))
+            if len(self.failed) <= MOST_MISTAKES:
+                self.failed.append(Mistake(scalar.place, spell_path(path), str(error)))
             return Unresolved(scalar, scalar.place)
+        self._room -= sum(map(len, parts))
         if not _is_shown(path):
             self.values += [value, *parts]
         return Scalar(value, scalar.place, is_from_reference=True)
@@ -191,9 +205,9 @@ def _validate(root: Mapping, failed: set[Place]) -> tuple[Config | None, list[Mi
     try:
         return Config.model_validate(root), []
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=True)
-    mistakes = [found for detail in details for found in _mistakes(root, detail)]
-    mistakes = [found for found in mistakes if found.place not in failed]
+        details = error.errors(include_url=False, include_context=True, include_input=False)
+    found = (mistake for detail in details for mistake in _mistakes(root, detail))
+    mistakes = [*islice((one for one in found if one.place not in failed), MOST_MISTAKES + 1)]
     if mistakes or failed:
         return None, mistakes
     return Config.model_validate(_without_unresolved_types(root)), []

@@ -15,6 +15,11 @@ class Place(NamedTuple):
 
 KeyPath = tuple[str | int, ...]
 
+MOST_MISTAKES = 10_000
+"""More of them are not told: nobody reads them, and they cost more memory than the file."""
+_MOST_COMPARISONS = 20_000
+_LONGEST_COMPARED = 100
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Mistake:
@@ -47,10 +52,27 @@ def printable(text: str, limit: int = 60) -> str:
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 
+class Suggestions:
+    """Known words for unknown ones, as long as there are few: a file that is wrong throughout waits for none.
+
+    Comparing words is slow, and thousands of names looked up among thousands would take minutes.
+    """
+
+    def __init__(self, known: Iterable[str]) -> None:
+        self._names = sorted(set(known))
+        self._comparisons_left = _MOST_COMPARISONS
+
+    def near(self, word: str) -> str:
+        """Return ``, did you mean 'x'?`` when a known word is near, else nothing."""
+        if self._comparisons_left <= 0:
+            return ""
+        self._comparisons_left -= len(self._names)
+        near = difflib.get_close_matches(word[:_LONGEST_COMPARED], self._names, n=1, cutoff=0.6)
+        if not near:
+            near = [name for name in self._names if name.lower() == word.lower()][:1]
+        return f", did you mean '{printable(near[0])}'?" if near else ""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``, did you mean 'x'?`` when a known word is near, else nothing."""
-    names = sorted(set(known))
-    near = difflib.get_close_matches(word[:100], names, n=1, cutoff=0.6)
-    if not near:
-        near = [name for name in names if name.lower() == word.lower()][:1]
-    return f", did you mean '{printable(near[0])}'?" if near else ""
+    return Suggestions(known).near(word)

@@ -4,6 +4,7 @@ A reference is ``${env:NAME}``, ``${env:NAME:-default}``, ``${file:/absolute/pat
 ``${credential:name}``; ``$$`` is a literal ``$``. See https://systemd.io/CREDENTIALS/ for the last one.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -116,15 +117,21 @@ def check_references(text: str) -> None:
     _replace(text, lambda *_: "")
 
 
-def expand(text: str, sources: Sources) -> tuple[str, tuple[str, ...]]:
+def expand(text: str, sources: Sources, *, most: float = math.inf) -> tuple[str, tuple[str, ...]]:
     """Replace every reference by its value, once, and ``$$`` by ``$``.
 
-    Returns the text and the values that came into it. Raises ReferenceError_.
+    Returns the text and the values that came into it. Raises ReferenceError_, also when they are more than
+    `most` characters together: a few lines could name a large file a million times.
     """
     values: list[str] = []
+    room = most
 
     def resolve(scheme: str, name: str, default: str | None) -> str:
+        nonlocal room
         values.append(sources.resolve(scheme, name, default))
+        room -= len(values[-1])
+        if room < 0:
+            raise ReferenceError_("the references of this file bring in more than it may hold")
         return values[-1]
 
     return _replace(text, resolve), tuple(values)
