@@ -6,8 +6,8 @@ useapi.net sends it. Nothing here trusts the other side: what cannot be read is 
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -53,6 +53,13 @@ class Answer:
         except (ValueError, RecursionError):
             return {}
         return members if isinstance(members, dict) else {}
+
+    def masked(self, mask: Callable[[str], str]) -> "Answer":
+        """Return the answer with all that may be quoted of it, its body and where it redirects to, masked."""
+        headers: Mapping[str, str] = self.headers
+        if 300 <= self.status < 400:
+            headers = {"Location": mask(self.headers.get("Location", ""))}
+        return replace(self, body=mask(self.body), headers=headers)
 
     def describe(self, said: str | None = None) -> str:
         """Return one short line for people: the status, and what the body or the redirect says."""

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJson
 from notifier.document import Mapping, Scalar
 from notifier.duration import parse_rate
 from notifier.event import EventType
-from notifier.secret import url_parts
+from notifier.secret import token_parts, url_parts
 from notifier.settings import (
     AudioId,
     BaseUrl,
@@ -255,7 +255,7 @@ class Config(Settings):
 
     def secrets(self) -> Iterator[str]:
         """Yield what must never be shown: the token, and what each target holds, with the parts of URLs."""
-        yield self.useapi.token.reveal()
+        yield from token_parts(self.useapi.token.reveal())
         for target in self.targets.values():
             for secret in target.secrets():
                 yield from url_parts(secret)

@@ -4,13 +4,18 @@ A reference is ``${env:NAME}``, ``${env:NAME:-default}``, ``${file:/absolute/pat
 ``${credential:name}``; ``$$`` is a literal ``$``. See https://systemd.io/CREDENTIALS/ for the last one.
 """
 
+import base64
+import html
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
+from os.path import commonprefix
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from notifier.text import one_line, shorten
 
@@ -19,6 +24,8 @@ _SHORTEST_MASKED = 4
 _SHORTEST_URL_PART = 8
 _PLAIN_WORD = re.compile(r"[a-z_]{1,15}")
 """Such as ``services`` or ``thread_id``: masking it would hide more of the log than of the URL."""
+_DEEPEST = 20
+_LONGEST_SPELLED = 4096
 _LARGEST_FILE = 65_536
 _LONGEST_NAME = 200
 _PIECE = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{")
@@ -61,24 +68,25 @@ class Sources:
 
     def resolve(self, scheme: str, name: str, default: str | None) -> str:
         """Return what a reference stands for, less one trailing line feed. Raises ReferenceError_."""
+        shown = shorten(one_line(name), _LONGEST_NAME)
         match scheme:
             case "env":
                 value = _without_newline(self.environment.get(name) or default or "")
                 if not value:
-                    raise ReferenceError_(f"the environment variable {name} is missing or empty")
+                    raise ReferenceError_(f"the environment variable {shown} is missing or empty")
                 if not _is_unicode(value):
-                    raise ReferenceError_(f"the environment variable {name} is not UTF-8 text")
+                    raise ReferenceError_(f"the environment variable {shown} is not UTF-8 text")
                 return value
             case "file":
-                return _read(Path(name), f"the file {shorten(one_line(name), _LONGEST_NAME)}")
+                return _read(Path(name), f"the file {shown}")
             case _:
                 directory = self.environment.get("CREDENTIALS_DIRECTORY")
                 if not directory:
                     raise ReferenceError_(
                         f"there are no credentials here: $CREDENTIALS_DIRECTORY is not set, "
-                        f"systemd sets it where the unit has LoadCredential={name}:PATH"
+                        f"systemd sets it where the unit has LoadCredential={shown}:PATH"
                     )
-                return _read(Path(directory, name), f"the credential {name}")
+                return _read(Path(directory, name), f"the credential {shown}")
 
 
 def _read(path: Path, what: str) -> str:
@@ -174,6 +182,14 @@ def _parse(inside: str | None) -> tuple[str, str, str | None]:
     return scheme, name, None
 
 
+def token_parts(token: str) -> Iterable[str]:
+    """Yield what of useapi.net's token must not be shown: the whole, and what follows ``user:NUMBER-``."""
+    yield token
+    secret = token.partition("-")[2]
+    if token.startswith("user:") and len(secret) >= _SHORTEST_URL_PART:
+        yield secret
+
+
 def url_parts(url: str) -> Iterable[str]:
     """Yield what of a secret URL must not be shown: the whole, its path and query, their long parts."""
     yield url
@@ -183,19 +199,30 @@ def url_parts(url: str) -> Iterable[str]:
         return
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     segments = (segment for segment in re.split(r"[/?&=]", target) if not _PLAIN_WORD.fullmatch(segment))
-    for piece in [target, parts.path, parts.query, parts.password or "", *segments]:
+    for piece in [target, parts.path, parts.query, *segments, *_credentials(parts)]:
         if len(piece.strip("/")) >= _SHORTEST_URL_PART:
             yield piece
             yield unquote(piece)
 
 
+def _credentials(parts: SplitResult) -> Iterable[str]:
+    """Yield what a URL holds before its host, and the header that is made of it."""
+    if parts.username is None:
+        return
+    pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+    yield from (parts.username, parts.password or "")
+    yield base64.b64encode(pair.encode("utf-8", "replace")).decode().rstrip("=")
+
+
 class Masker:
-    """Replaces known secrets in text by ``***``. Immutable; a reload makes a new one."""
+    """Replaces known secrets in text by ``***``, also as servers spell them when they quote them.
+
+    Immutable; a reload makes a new one.
+    """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {secret for secret in secrets if len(secret) >= _SHORTEST_MASKED}
-        longest_first = sorted(known, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, longest_first))) if known else None
+        self._pattern = re.compile(_any_of(sorted(known))) if known else None
 
     def mask(self, text: str) -> str:
         """Return the text without any known secret."""
@@ -203,3 +230,50 @@ class Masker:
 
     def __repr__(self) -> str:
         return "Masker(***)"
+
+
+def _any_of(words: Sequence[str], depth: int = 0) -> str:
+    """Return a pattern of sorted words, the longest of those that fit; what they begin with is tried once.
+
+    Hundreds of URLs of one service differ in their ends only, and an answer is long.
+    """
+    if depth == _DEEPEST:
+        return "|".join(map(_spelled, reversed(words)))
+    branches = []
+    for _, group in groupby(words, key=lambda word: word[:1]):
+        alike = [*group]
+        begin = commonprefix([alike[0], alike[-1]])  # noqa: RUF071 - of characters, not of steps of a path
+        rests = [word[len(begin) :] for word in alike if word != begin]
+        end = f"(?:{_any_of(rests, depth + 1)})" if rests else ""
+        branches.append(_spelled(begin) + (f"{end}?" if end and alike[0] == begin else end))
+    return "|".join(branches)
+
+
+def _spelled(text: str) -> str:
+    if len(text) > _LONGEST_SPELLED:
+        return re.escape(text)
+    return "".join(map(_spellings, text))
+
+
+@lru_cache(maxsize=1024)
+def _spellings(character: str) -> str:
+    """Return a pattern of the ways to write a character: as it is, in a URL, in JSON and in HTML.
+
+    Letters and digits of ASCII are written as they are everywhere.
+    """
+    if character.isascii() and character.isalnum():
+        return character
+    units = character.encode("utf-16-be", "surrogatepass").hex("u", 2).split("u")
+    in_url = "".join(
+        f"%(?:25)*{_hex(byte)}" for byte in character.encode("utf-8", "surrogatepass").hex(" ").split()
+    )
+    in_json = "".join(rf"\\+u{_hex(unit)}" for unit in units)
+    in_html = f"&#(?:0*{ord(character)}|[xX]0*{_hex(f'{ord(character):x}')});"
+    named = html.escape(character)
+    names = f"|{named}" if named != character else ""
+    return rf"(?:\\*{re.escape(character)}|{in_url}|{in_json}|{in_html}{names})"
+
+
+def _hex(digits: str) -> str:
+    """Return a pattern of hexadecimal digits in either case."""
+    return "".join(f"[{one}{one.upper()}]" if one.isalpha() else one for one in digits)

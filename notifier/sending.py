@@ -1,6 +1,5 @@
 """One request of a target sent, for real deliveries and for ``notifier test`` alike."""
 
-from dataclasses import replace
 from functools import lru_cache
 
 from yarl import URL
@@ -19,7 +18,7 @@ async def send(wire: Wire, request: Request, masker: Masker) -> Answer | Unreach
     url = _url(request.url.reveal())
     answer = await wire.send(request.method, url, headers=request.headers, body=request.body)
     if isinstance(answer, Answer):
-        return replace(answer, body=masker.mask(answer.body))
+        return answer.masked(masker.mask)
     return answer
 
 

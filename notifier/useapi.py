@@ -16,7 +16,7 @@ from yarl import URL
 from notifier.answer import Answer, Unreachable, answered_at, retry_after, told_wait, until_rfc3339
 from notifier.clock import Clock
 from notifier.config import Useapi
-from notifier.secret import Masker
+from notifier.secret import Masker, token_parts
 from notifier.text import one_line, shorten
 from notifier.track import NotATrackError, Track, parse, read_json
 from notifier.wire import Wire
@@ -72,7 +72,7 @@ class UseApi:
 
     def __init__(self, settings: Useapi, clock: Clock) -> None:
         self._base_url = settings.base_url
-        self._masker = Masker([settings.token.reveal()])
+        self._masker = Masker(token_parts(settings.token.reveal()))
         self._clock = clock
         self.clock_offset = timedelta(0)
         """By how much the API's clock was ahead of ours at its last answer; a second is none."""
@@ -110,8 +110,10 @@ class UseApi:
         offset = answered_at(answer.headers, now) - now
         self.clock_offset = offset if _TICK < abs(offset) < _NONSENSE else timedelta(0)
         # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
-        body = self._masker.mask(answer.body)
-        return classify(replace(answer, body=body), now=now)
+        reading = classify(answer.masked(self._masker.mask), now=now)
+        if isinstance(reading, Track):
+            return reading
+        return replace(reading, reason=self._masker.mask(reading.reason))
 
 
 def account_of(audio_id: str) -> str:

@@ -79,9 +79,16 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
 def _create_private(path: Path) -> None:
     """Make the directory and the file for their owner's eyes only; leave existing ones as they are."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(path.parent)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def _make_private(directory: Path) -> None:
+    """Make a directory and those above it that are missing, none of which others may enter or change."""
+    for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(exist_ok=True)  # raises where something else stands in its place
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
@@ -216,7 +223,7 @@ class RunLock:
     def acquire(self) -> None:
         """Take the lock. Raises InUseError when another process has it, StorageError when it cannot exist."""
         with _explained(self._state_file):
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(self._path.parent)
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self._lock(descriptor)

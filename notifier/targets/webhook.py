@@ -157,7 +157,8 @@ class Webhook(Target):
 
     def secrets(self) -> Sequence[str]:
         """Return what must never be shown of this target."""
-        return [*super().secrets(), *(secret.reveal() for secret in self.secret)]
+        signing = [secret.reveal() for secret in self.secret]
+        return [*super().secrets(), *signing, *(secret.removeprefix("whsec_") for secret in signing)]
 
 
 def _told_waits(fields: Mapping[str, Any]) -> Iterator[timedelta | None]:
