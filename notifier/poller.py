@@ -33,6 +33,9 @@ _HOPELESS = 5
 _LOOK_AGAIN = 1.0
 """How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
 
+_MOST_STATUSES = 100
+"""How many undocumented statuses are remembered: an API that makes one up each time fills no memory."""
+
 log = structlog.get_logger()
 
 
@@ -282,7 +285,8 @@ class Poller:
             write(event.type.value, audio_id=watch.audio_id, name=event.name, **_status(event))
 
     def _note_status(self, watch: Watched, track: Track) -> None:
-        if not track.has_known_status and track.status not in self._unknown_statuses:
+        is_known = track.has_known_status or track.status in self._unknown_statuses
+        if not is_known and len(self._unknown_statuses) < _MOST_STATUSES:
             self._unknown_statuses.add(track.status)
             log.warning("track.status_unknown", audio_id=watch.audio_id, status=track.status)
 

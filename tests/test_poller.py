@@ -8,6 +8,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
+import structlog.testing
 
 from notifier.config import Useapi
 from notifier.document import Scalar
@@ -661,3 +662,16 @@ async def test_a_connection_that_is_refused_is_no_tracks_fault(bench: Bench) -> 
         await bench.api.start()
         await bench.poller.turn(second)
     assert (first.failures, bench.upstream.successes) == (0, 3)
+
+
+async def test_statuses_made_up_for_each_read_fill_neither_log_nor_memory(bench: Bench) -> None:
+    made_up = iter(range(1000))
+    bench.api.otherwise(lambda _request: answer(track(audio_status_name=f"STEP {next(made_up)}")))
+    watch = bench.watch()
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(110):
+            await bench.poller.turn(watch)
+            bench.clock.move(60)
+    assert watch.sighting is not None
+    assert watch.sighting.status == "STEP 109"
+    assert [record["event"] for record in logged].count("track.status_unknown") == 100
