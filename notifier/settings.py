@@ -178,6 +178,8 @@ def _is_host(name: str) -> bool:
 
 def _base_url(value: Scalar) -> str:
     parts = split_url(value)
+    if parts.username is not None or parts.password is not None:
+        raise mistake("holds a user name or a password: the token alone is what the API is shown")
     if parts.query or parts.fragment:
         raise ValueError("is no base URL: paths are added to it, so it cannot hold '?' or '#'")
     return str(value).rstrip("/")

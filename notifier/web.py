@@ -5,6 +5,7 @@ Answers only to names that are its own, so that no page of somebody else's can r
 
 import ipaddress
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,6 +22,7 @@ from notifier.report import Overview, overview_json
 from notifier.store import StorageError
 
 _MOST_TRACKS = 500
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?")
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
@@ -96,7 +98,8 @@ class Site:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not self._is_own(request.headers.get("Host", "")):
+        # NB: a request may name its server twice, and `host` is what its first line says, if that says it.
+        if not self._is_own(request.headers.get("Host", "")) or not self._is_own(request.host):
             return web.Response(status=403, text="403: not a name of this server\n", headers=_HEADERS)
         try:
             response = await handler(request)
@@ -108,9 +111,10 @@ class Site:
 
     def _is_own(self, host: str) -> bool:
         """Say whether a Host header names this server: an address, or a name that the watchlist allows."""
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        name = name.strip("[]").lower()
-        http = self.http
+        found = _HOST.fullmatch(host)
+        if found is None:
+            return False
+        name, http = found[1].strip("[]").lower(), self.http
         if http is not None and name in {"localhost", http.listen.host.lower(), *http.hosts}:
             return True
         try:
