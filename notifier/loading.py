@@ -6,7 +6,7 @@ what pydantic's errors mean in the words of the watchlist.
 
 import hashlib
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from notifier.settings import Settings, Unresolved, kind_of, shown
 from notifier.targets import TYPES
 
 _LARGEST_FILE = 64 * 1024 * 1024
+_MOST_SHOWN = 100
 _MOST_REFERENCED = 16 * 1024 * 1024
 _SECTIONS: dict[str, type[Settings]] = {
     "useapi": Useapi,
@@ -61,6 +62,12 @@ class InvalidConfigError(Exception):
         self.file = file
         self.mistakes = _told(mistakes)
         self.digest = digest
+
+    def brief(self, mask: Callable[[str], str] = str) -> str:
+        """Return as many lines as people and pages want to see, and how many more there are."""
+        lines = [mask(line) for line in self.lines()[:_MOST_SHOWN]]
+        more = len(self.mistakes) - len(lines)
+        return "\n".join([*lines, f"and {more} more: notifier check shows them all"] if more else lines)
 
     def lines(self) -> list[str]:
         """Return each mistake as ``FILE:LINE:COLUMN: key.path: what is wrong``."""

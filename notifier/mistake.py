@@ -1,6 +1,7 @@
 """A mistake in a file: where it stands, in which key, and what is wrong, in words for who wrote the file."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,7 @@ MOST_MISTAKES = 10_000
 """More of them are not told: nobody reads them, and they cost more memory than the file."""
 _MOST_COMPARISONS = 20_000
 _LONGEST_COMPARED = 100
+_SECRET = re.compile(r"(https?://)(?:[^/?#@\s]*@)?([^/?#@\s]+/)\S+|(?<=whsec_)\S+")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,8 +49,12 @@ def spell_path(path: KeyPath) -> str:
 
 
 def printable(text: str, limit: int = 60) -> str:
-    """Return foreign text fit for one line of a message: no control characters, not endless."""
-    plain = "".join(character if character.isprintable() else "?" for character in text[: limit + 1])
+    """Return foreign text fit for one line of a message: no control characters, not endless.
+
+    Nor a secret that stands where it does not belong: of a URL only its host, of a signing secret nothing.
+    """
+    head = _SECRET.sub(r"\1\2…", text[: limit + _LONGEST_COMPARED])
+    plain = "".join(character if character.isprintable() else "?" for character in head[: limit + 1])
     return plain if len(plain) <= limit else plain[: limit - 1] + "…"
 
 

@@ -77,7 +77,7 @@ class Reloader:
         else:
             self._file.forget()
         lines = [self.masker.mask(line) for line in error.lines()]
-        self.error = "\n".join(lines)
+        self.error = error.brief(self.masker.mask)
         self._engine.metrics.config_rejected()
         log.error("config.rejected", config=self.config_file, mistakes=lines)
         more = f" (and {len(lines) - 1} more)" if len(lines) > 1 else ""

@@ -26,7 +26,7 @@ class Situation:
         try:
             self.config = loading.load(self.file, resolve=False).config
         except InvalidConfigError as error:
-            self.error = "\n".join(error.lines())
+            self.error = error.brief()
         configured = self.config.state if self.config is not None else None
         if isinstance(configured, Unresolved) and state_file is None:
             fail(f"notifier: {self.file}: the reference in state: leads nowhere here; use --state-file", 1)

@@ -241,3 +241,36 @@ def test_no_text_takes_longer_than_its_length(piece: str) -> None:
         refusal(f"{polling('interval: ')}'{text}'\n".encode())
 
     assert growth_of(read, lambda size: piece * size, 4000) < 12
+
+
+# --- Secrets in the wrong place
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "alerts: [https://hooks.slack.com/services/T0/B0/hushhush]",
+            "w:4:10: alerts[0]: unknown target 'https://hooks.slack.com/…'",
+        ),
+        ("poll: {interval: whsec_hushhush}", "w:4:18: poll.interval: 'whsec_…' is not a duration"),
+        ("'http://me:hush@example.com/hushhush': x", "w:4:1: http://example.com/…: unknown key"),
+        (
+            "log: {level: 'x https://example.com/a?hushhush'}",
+            "w:4:14: log.level: 'x https://example.com/…' is",
+        ),
+    ],
+)
+def test_a_secret_in_the_place_of_something_else_is_not_repeated(text: str, line: str) -> None:
+    (found,) = mistakes(f"{BASE}{text}\n")
+    assert found.startswith(line)
+    assert "hushhush" not in found
+
+
+def test_pages_and_status_show_a_hundred_mistakes_and_count_the_rest() -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        load_content(wrong_throughout(150, 1).encode(), "w", resolve=True, sources=Sources({}))
+    lines = caught.value.brief().splitlines()
+    assert len(lines) == 101
+    assert lines[-1] == "and 50 more: notifier check shows them all"
+    assert caught.value.brief(lambda _line: "***").startswith("***\n***\n")
