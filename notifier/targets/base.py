@@ -111,6 +111,8 @@ class Target(Settings, ABC):
         """
         reason = answer.describe()
         match answer.status:
+            case status if status < 200:
+                return Retry(f"{reason}, which is no answer to a message: check the target's url")
             case status if 200 <= status < 300:
                 return Delivered(reason)
             case status if 300 <= status < 400:

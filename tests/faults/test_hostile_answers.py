@@ -286,6 +286,13 @@ def test_whatever_a_receiver_answers_is_an_outcome_with_a_sentence(world: World,
         assert spared is None or timedelta(0) <= spared <= LONGEST_HINT
 
 
+@pytest.mark.parametrize("kind", [*TYPES])
+def test_a_switch_to_another_protocol_costs_no_message(kind: str) -> None:
+    outcome = make(kind, url="http://localhost/x").classify(Answer(101, {}, ""), now=NOW)
+    assert isinstance(outcome, Retry)
+    assert outcome.reason == "HTTP 101, which is no answer to a message: check the target's url"
+
+
 # --- Bombs
 
 
