@@ -50,7 +50,7 @@ class LinedScene(Scene):
         super().__init__(directory, *servers)
         self.to_api, self.to_receiver = lines
         self.delivery = {"timeout": "500ms", "first_retry": "50ms", "max_retry": "100ms"}
-        self.useapi: dict[str, Any] = {"timeout": "500ms"}
+        self.useapi["timeout"] = "500ms"
         self.poll: dict[str, Any] = {"interval": "100ms", "max_interval": "100ms"}
         self.http = f"127.0.0.1:{_free_port()}"
 
@@ -59,7 +59,6 @@ class LinedScene(Scene):
         file = super().write(*numbers)
         text = file.read_text().replace(self.api.url, self.to_api.url)
         watchlist = json.loads(text.replace(self.receiver.url, self.to_receiver.url))
-        watchlist["useapi"] |= self.useapi
         watchlist["poll"] |= self.poll
         file.write_text(json.dumps({**watchlist, "http": self.http}))
         return file
@@ -191,7 +190,7 @@ async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: L
 
 async def test_after_an_outage_all_is_told_in_order_and_nobody_is_overrun(scene: LinedScene) -> None:
     count, spacing, longest = 30, 1 / 20, 0.2
-    scene.useapi = {"rate": "20/s", "concurrency": 3, "timeout": "1m"}
+    scene.useapi |= {"rate": "20/s", "concurrency": 3, "timeout": "1m"}
     scene.poll["max_interval"] = "200ms"
     scene.delivery["timeout"] = "20s"
     scene.target("in-order", "/webhook/1", concurrency=1)

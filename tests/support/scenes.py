@@ -38,7 +38,11 @@ class Scene:
         self.notify: Sequence[str] | None = None
         self.alerts: Sequence[str] = ()
         self.delivery: dict[str, str] = {"first_retry": "100ms"}
-        self.useapi = {"token": "user:1-abc", "base_url": f"{api.url}/v2/pixverse", "rate": "500/s"}
+        self.useapi: dict[str, Any] = {
+            "token": "user:1-abc",
+            "base_url": f"{api.url}/v2/pixverse",
+            "rate": "500/s",
+        }
         self.stalled_after = "3000d"
         self.http: str | None = None
         api.otherwise(lambda request: answer(track(int(request.path.rpartition(":")[2]))))
