@@ -180,7 +180,7 @@ class Engine:
         for audio_id, running in self.watches.items():
             self._change(config, wanted[audio_id], running)
         new = [watch for audio_id, watch in wanted.items() if audio_id not in self.watches]
-        self._add(watched(config, watch, self._reader, sightings.get(watch.audio_id)) for watch in new)
+        await self._add(watched(config, watch, self._reader, sightings.get(watch.audio_id)) for watch in new)
 
     def _remove(self, audio_id: str) -> None:
         self.watches.pop(audio_id).is_watched = False
@@ -196,7 +196,7 @@ class Engine:
         if is_quicker:
             self.schedule.quicken(running)
 
-    def _add(self, watches: Iterable[Watched]) -> None:
+    async def _add(self, watches: Iterable[Watched]) -> None:
         unreadable = set(self.reporter.subjects(Problem.TRACK_UNREADABLE))
         unfinished = []
         for watch in watches:
@@ -204,7 +204,7 @@ class Engine:
             self.watches[watch.audio_id] = watch
             if not watch.is_final:
                 unfinished.append(watch)
-        self.schedule.add(unfinished)
+        await self.schedule.add(unfinished)
 
     async def look_again(self) -> None:
         """Take up what a person has changed in the state file with the commands since the last look.

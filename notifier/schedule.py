@@ -6,10 +6,10 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 """
 
 import asyncio
-import itertools
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
+from itertools import count, islice
 from typing import Protocol
 
 from apscheduler.jobstores.base import JobLookupError
@@ -20,6 +20,7 @@ from notifier import cadence
 from notifier.watched import Watched
 
 _HEARTBEAT = 1.0
+_ADDED_TOGETHER = 100
 
 
 class Turn(Protocol):
@@ -38,8 +39,6 @@ class _MonotonicZone(tzinfo):
     outside the scheduler.
     """
 
-    _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
     def utcoffset(self, _moment: datetime | None) -> timedelta:
         return timedelta(0)
 
@@ -54,27 +53,28 @@ class _MonotonicZone(tzinfo):
 
     def at(self, seconds: float) -> datetime:
         """Return the moment at a reading of the monotonic clock."""
-        return (self._EPOCH + timedelta(seconds=seconds)).replace(tzinfo=self)
+        return _EPOCH + timedelta(seconds=seconds)
 
     def seconds(self, moment: datetime) -> float:
         """Return the reading of the monotonic clock at a moment."""
-        return (moment.replace(tzinfo=UTC) - self._EPOCH).total_seconds()
+        return (moment - _EPOCH).total_seconds()
 
 
 _ZONE = _MonotonicZone()
+_EPOCH = datetime(2000, 1, 1, tzinfo=_ZONE)
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     """Asks the cadence when a watch is due; lives as long as its job."""
 
-    __slots__ = ("_schedule", "_watch", "due", "first", "job_id")
+    __slots__ = ("_schedule", "due", "first", "job_id", "watch")
 
     def __init__(self, schedule: "Schedule", watch: Watched, first: float, job_id: str) -> None:
         self.job_id = job_id
         """NB: another one for a watch that returns, or APScheduler would take its first turn for the second
         one at a time while a turn of before is under way, and skip it."""
         self._schedule = schedule
-        self._watch = watch
+        self.watch = watch
         self.first = first
         self.due = first
 
@@ -86,7 +86,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
             cadence.next_read(
                 self.due,
                 now=_ZONE.seconds(now),
-                interval=self._watch.interval.total_seconds(),
+                interval=self.watch.interval.total_seconds(),
                 unfinished=len(self._schedule),
                 spacing=self._schedule.spacing,
             )
@@ -109,7 +109,7 @@ class Schedule:
         self._turn = turn
         self.spacing = spacing.total_seconds()
         self._triggers: dict[str, _Trigger] = {}
-        self._numbers = itertools.count(1)
+        self._numbers = count(1)
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
@@ -136,16 +136,30 @@ class Schedule:
     async def _beat(self) -> None:
         self.last_beat = time.monotonic()
 
-    def add(self, watches: Iterable[Watched]) -> None:
-        """Add watches, their first reads spread out. A watch that is scheduled already is left alone."""
+    async def add(self, watches: Iterable[Watched]) -> None:
+        """Add watches, their first reads spread out. A watch that is scheduled already is left alone.
+
+        Others get their turns while many are added.
+        """
         new = [watch for watch in watches if watch.audio_id not in self._triggers]
         interval = min((watch.interval.total_seconds() for watch in new), default=0.0)
         start = time.monotonic()
         offsets = cadence.first_reads(len(new), interval=interval, spacing=self.spacing)
-        for watch, offset in zip(new, offsets, strict=True):
-            trigger = _Trigger(self, watch, start + offset, f"{next(self._numbers)} {watch.audio_id}")
+        triggers = (self._trigger(watch, start + offset) for watch, offset in zip(new, offsets, strict=True))
+        while some := [*islice(triggers, _ADDED_TOGETHER)]:
+            self._add_jobs(some)
+            await asyncio.sleep(0)
+
+    def _trigger(self, watch: Watched, first: float) -> _Trigger:
+        return _Trigger(self, watch, first, f"{next(self._numbers)} {watch.audio_id}")
+
+    def _add_jobs(self, triggers: Iterable[_Trigger]) -> None:
+        self._scheduler.pause()  # NB: lest it looks for what is due after each that is added
+        for trigger in triggers:
+            watch = trigger.watch
             self._triggers[watch.audio_id] = trigger
             self._scheduler.add_job(self._run, trigger, args=(watch, trigger), id=trigger.job_id)
+        self._scheduler.resume()
 
     def remove(self, audio_id: str) -> None:
         """Remove a watch; a turn that is under way ends by itself. No error when there is none."""

@@ -67,7 +67,7 @@ async def test_a_watch_is_turned_until_its_track_is_final_and_then_no_more() -> 
     one, other = watch(1), watch(2)
     turns.on_turn = lambda turned: finish(one) if turns.counts[one.audio_id] == 3 and turned is one else None
     async with running(turns) as schedule:
-        schedule.add([one, other])
+        await schedule.add([one, other])
         await turns.until(lambda: turns.counts[other.audio_id] >= 8)
         assert turns.counts[one.audio_id] == 3
         assert one.audio_id not in schedule
@@ -80,12 +80,12 @@ async def test_first_reads_come_in_order_and_all_of_a_thousand_come() -> None:
     watches = [watch(number, HOUR) for number in range(1000)]
     async with running(turns) as schedule:
         schedule.spacing = 0.0001
-        schedule.add(watches[:5])
+        await schedule.add(watches[:5])
         await turns.until(lambda: len(turns.order) == 5)
         assert turns.order == [one.audio_id for one in watches[:5]]
     turns = Turns()
     async with running(turns) as schedule:
-        schedule.add(watch(number, timedelta(milliseconds=500)) for number in range(1000))
+        await schedule.add(watch(number, timedelta(milliseconds=500)) for number in range(1000))
         await turns.until(lambda: len(turns.counts) == 1000)
 
 
@@ -94,10 +94,10 @@ async def test_a_slow_turn_is_never_taken_twice_at_once() -> None:
     turns.held = asyncio.Event()
     slow, quick = watch(1), watch(2)
     async with running(turns) as schedule:
-        schedule.add([slow])
+        await schedule.add([slow])
         await turns.until(lambda: turns.counts[slow.audio_id] == 1)
         held, turns.held = turns.held, None
-        schedule.add([quick])
+        await schedule.add([quick])
         await turns.until(lambda: turns.counts[quick.audio_id] >= 5)
         assert turns.counts[slow.audio_id] == 1
         held.set()
@@ -108,8 +108,8 @@ async def test_a_removed_watch_is_turned_no_more_and_adding_twice_changes_nothin
     turns = Turns()
     one, other = watch(1), watch(2)
     async with running(turns) as schedule:
-        schedule.add([one, other])
-        schedule.add([one])
+        await schedule.add([one, other])
+        await schedule.add([one])
         await turns.until(lambda: turns.counts[one.audio_id] >= 1)
         schedule.remove(one.audio_id)
         schedule.remove("nobody")
@@ -122,7 +122,7 @@ async def test_a_shorter_interval_counts_at_once() -> None:
     turns = Turns()
     one = watch(1, HOUR)
     async with running(turns) as schedule:
-        schedule.add([one])
+        await schedule.add([one])
         await turns.until(lambda: turns.counts[one.audio_id] == 1)
         one.interval = TICK
         schedule.quicken(one)
@@ -132,7 +132,7 @@ async def test_a_shorter_interval_counts_at_once() -> None:
 async def test_the_heart_beats_while_the_scheduler_makes_progress() -> None:
     turns = Turns()
     async with running(turns) as schedule:
-        schedule.add([watch(1)])
+        await schedule.add([watch(1)])
         first = schedule.last_beat
         await turns.until(lambda: schedule.last_beat > first)
 
