@@ -3,16 +3,21 @@
 from collections.abc import Iterator
 
 _QUICKEST_START = 1.0
+_TOGETHER = 0.01
+"""Within how many seconds reads are put together: waking up for each costs a good part of reading it."""
+_HEADROOM = 1.05
+"""How much further apart reads are put than the rate allows, so that a delay is made up for in time."""
 
 
 def first_reads(count: int, *, interval: float, spacing: float) -> Iterator[float]:
     """Yield how many seconds after the start each of `count` tracks is read for the first time.
 
     They are spread over one interval so that they stay spread, a few come quickly one after the other, and
-    never closer than the rate allows (`spacing`).
+    never more than the rate allows (`spacing`), but for those that are a moment apart and come together.
     """
-    step = max(spacing, min(_QUICKEST_START, interval / count)) if count else 0.0
-    yield from (index * step for index in range(count))
+    step = max(spacing * _HEADROOM, min(_QUICKEST_START, interval / count)) if count else 0.0
+    together = max(1, int(_TOGETHER / step)) if count else 1
+    yield from (index // together * together * step for index in range(count))
 
 
 def next_read(previous: float, *, now: float, interval: float, unfinished: int, spacing: float) -> float:
@@ -21,7 +26,7 @@ def next_read(previous: float, *, now: float, interval: float, unfinished: int, 
     The phase is kept: a look that came late does not move the later ones. When there are more unfinished
     tracks than the rate can serve in one interval, all wait equally longer.
     """
-    period = max(interval, unfinished * spacing)
+    period = max(interval, unfinished * spacing * _HEADROOM)
     due = previous + period
     if due > now:
         return due

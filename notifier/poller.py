@@ -87,6 +87,7 @@ class Poller:
         is_too_soon = self._clock.monotonic() < watch.not_before
         if watch.is_final or is_too_soon or self._store.trouble is not None:
             return
+        due = self._clock.monotonic() - lateness
         account = self._upstream.gate_of(account_of(watch.audio_id))
         async with self._through(account, watch) as of_account:
             if of_account is None:
@@ -94,7 +95,7 @@ class Poller:
             async with self._through(self._upstream.token, watch) as of_token:
                 if of_token is None:
                     return
-                reading = await self._paced_read(watch, of_token, lateness)
+                reading = await self._paced_read(watch, of_token, due)
                 if reading is not None:
                     await self._take(watch, reading, (of_token, of_account))
 
@@ -115,13 +116,13 @@ class Poller:
         finally:
             gate.release(passage)
 
-    async def _paced_read(self, watch: Watched, passage: Passage, lateness: float) -> Reading | None:
+    async def _paced_read(self, watch: Watched, passage: Passage, due: float) -> Reading | None:
         async with self.limits.requests:
             async with self._turnstile:
                 if not await self._in_turn(watch, passage):
                     return None
             began = self._clock.monotonic()
-            self._metrics.poll_lateness.observe(max(0.0, lateness))
+            self._metrics.poll_lateness.observe(max(0.0, began - due))
             reading = await self.reader.read(watch.url)
             self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)
         self._metrics.api_requests.labels(_outcome(reading)).inc()

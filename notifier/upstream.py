@@ -23,6 +23,7 @@ from notifier.useapi import Refused, Trouble
 _SUBJECT = "useapi.net"
 _PATIENCE = timedelta(minutes=10)
 _UNHEALTHY_AFTER = 3
+_MOMENT = timedelta(milliseconds=50)
 
 Report = Callable[[Alert], Awaitable[None]]
 Remember = Callable[[StoredGate], Awaitable[None]]
@@ -63,7 +64,7 @@ class Upstream:
         self._outages: dict[str, _Outage] = {}
         self._confirmed: set[str] = set()
         self._accounts: dict[str, Gate] = {}
-        self.token = Gate(backoff=self._backoff, pace=Pace(1, spacing), rng=rng)
+        self.token = Gate(backoff=self._backoff, pace=_pace(spacing), rng=rng)
         self.fingerprint: str | None = None
         """Tells this token at this address from any other; a wait of another one is not ours."""
         self.failures_in_a_row = 0
@@ -74,7 +75,7 @@ class Upstream:
         """Take other settings on; waits that have begun go on."""
         self._backoff = Backoff(interval, max_interval)
         self.token.backoff = self._backoff
-        self.token.repace(Pace(1, spacing))
+        self.token.repace(_pace(spacing))
         for gate in self._accounts.values():
             gate.backoff = self._backoff
 
@@ -198,6 +199,15 @@ class Upstream:
         what = f"the PixVerse account {key}" if key else "useapi.net"
         alert = Alert(problem, key or _SUBJECT, f"{what} can be read again", is_resolved=True)
         await self._report(alert)
+
+
+def _pace(spacing: timedelta) -> Pace:
+    """Keep a rate; a high one over a moment instead of from one request to the next.
+
+    NB: what a wake-up comes late by is lost for good when the next request counts from it.
+    """
+    count = max(1, _MOMENT // spacing)
+    return Pace(count, count * spacing)
 
 
 def _account(key: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Bench:
     reader: UseApi
     upstream: Upstream
     poller: Poller
+    metrics: Metrics
     woken: list[tuple[str, ...]] = field(default_factory=list)
 
     def watch(self, number: int = 1, account: str = "me@example.com") -> Watched:
@@ -63,7 +64,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
-    clock = ManualClock()
+    clock, metrics = ManualClock(), Metrics()
     api.now = clock.now
     woken: list[tuple[str, ...]] = []
     reporter = Reporter(store, clock, ("alerts",))
@@ -85,11 +86,11 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
         limits=Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(8)),
         clock=clock,
         rng=Random(1),
-        metrics=Metrics(),
+        metrics=metrics,
         wake=woken.append,
         reporter=reporter,
     )
-    yield Bench(api, store, clock, reader, upstream, poller, woken)
+    yield Bench(api, store, clock, reader, upstream, poller, metrics, woken)
     await reader.close()
 
 
@@ -494,6 +495,17 @@ async def test_requests_keep_the_pace_however_many_are_due_together(bench: Bench
     await asyncio.gather(*(bench.poller.turn(bench.watch(number)) for number in range(26)))
     assert len(bench.api.requests) == 26
     assert bench.clock.monotonic() - before == pytest.approx(5.0)
+
+
+async def test_what_a_read_waits_for_the_rate_counts_as_lateness_too(bench: Bench) -> None:
+    bench.upstream.reconfigure(
+        interval=timedelta(seconds=15), max_interval=5 * MINUTE, spacing=timedelta(milliseconds=200)
+    )
+    bench.api.otherwise(lambda _request: answer(track()))
+    await asyncio.gather(*(bench.poller.turn(bench.watch(number), lateness=0.5) for number in range(2)))
+    (family,) = bench.metrics.poll_lateness.collect()
+    (total,) = (one.value for one in family.samples if one.name == "notifier_poll_lateness_seconds_sum")
+    assert total == pytest.approx(0.5 + 0.7)
 
 
 async def test_a_token_that_the_api_quotes_is_masked_before_anybody_keeps_it(bench: Bench) -> None:
