@@ -16,7 +16,7 @@ from notifier.clock import Clock, SystemClock
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import Loaded
-from notifier.reloader import Reloader, listen
+from notifier.reloader import Reloader, listen, settle
 from notifier.report import Overview, overview
 from notifier.secret import Masker
 from notifier.store import Store
@@ -76,6 +76,7 @@ class App:
             await self.store.open()
             await listen(self._site, self.engine.config.http)
             await self.engine.start()
+            settle()
             await self.reloader.resolve()
             self._say_started()
             await self._live()
