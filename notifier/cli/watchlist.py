@@ -33,6 +33,8 @@ from notifier.store import InUseError, RunLock, StorageError
 
 _THREADS = "notifier-files"
 _LAST_CHANCE = 1.0
+_TURN_OF_A_THREAD = 0.0005
+"""How many seconds one that reads a large watchlist may keep the loop waiting, each time that it waits."""
 
 
 @click.command()
@@ -86,6 +88,7 @@ def _run_daemon(loaded: loading.Loaded, file: str, path: Path) -> None:
     from notifier.app import App  # noqa: PLC0415
 
     log.configure(loaded.config.log.level, loaded.config.log.format)
+    sys.setswitchinterval(_TURN_OF_A_THREAD)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_daemon(App, loaded, file, path))
 
