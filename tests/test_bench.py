@@ -45,10 +45,41 @@ async def test_the_bench_of_deliveries_runs_and_ends_with_its_figures_as_json() 
     assert (figures["events"], burst["events"], burst["posts"]["archive"]) == (20, 20, 20)
 
 
+async def test_the_bench_of_load_runs_and_ends_with_its_figures_as_json() -> None:
+    few = ("--watches", "20", "--interval", "0.5", "--seconds", "0.5", "--burst", "5")
+    code, lines, err = await bench("load", *few)
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    phase = {"stall_ms", "still_ms", "waited_ms"}
+    assert figures.keys() == {
+        *("bench", "watches", "interval_s", "rate", "start", "steady", "burst", "reload", "stop_s"),
+    }
+    assert figures["start"].keys() == {"few_s", "first_poll_s", "all_polled_s"}
+    assert figures["steady"].keys() == phase | {
+        *("seconds", "per_second", "cpu_us", "core", "lateness_ms", "interval_off_ms"),
+        *("rss_mib", "few_rss_mib", "kib_a_watch"),
+    }
+    assert figures["reload"].keys() == phase | {"seconds", "per_second"}
+    burst = figures["burst"]
+    assert burst.keys() == phase | {
+        *("tracks", "well_s", "all_s", "posts", "posts_while_dead", "lost", "repeated"),
+    }
+    assert (burst["tracks"], burst["posts"]["well"], burst["lost"], burst["repeated"]) == (5, 5, 0, 0)
+
+
+async def test_a_short_soak_loses_nothing_and_ends_with_its_figures_as_json() -> None:
+    code, lines, err = await bench("soak", "--minutes", "0.1", "--seed", "1")
+    figures = json.loads(lines[-1])
+    assert (code, err) == (0, ""), lines
+    assert figures.keys() >= {"memory_mib_an_hour", "files", "threads", "kills", "reloads", "refused"}
+    assert figures["lost"] == figures["repeated"] == figures["ids_changed"] == figures["dead_letters"] == 0
+    assert figures["delivered"] == figures["expected"] > 0
+
+
 async def test_an_unknown_bench_is_answered_with_the_ones_there_are() -> None:
     code, lines, _ = await bench("--help")
     assert code == 0
-    assert any("deliver" in line for line in lines)
+    assert all(any(name in line for line in lines) for name in ("deliver", "load", "soak"))
     code, _, err = await bench("delivr")
     assert code == 2
     assert "No such command 'delivr'" in err
