@@ -148,7 +148,7 @@ def test_the_schedulers_clock_is_the_monotonic_one() -> None:
 
 async def test_a_turn_that_would_begin_at_a_stop_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     async with running(Turns()) as schedule:
-        schedule.add([watch(1)])
+        await schedule.add([watch(1)])
     for _ in range(5):
         await asyncio.sleep(0)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
