@@ -290,6 +290,7 @@ class Engine:
         """Bring the metrics up to date that are counted only when somebody looks."""
         seen = (watch.sighting for watch in self.watches.values())
         unread = Status.UNKNOWN.value
+        self.metrics.tasks.set(len(asyncio.all_tasks()))
         self.metrics.show_tracks(Counter(unread if one is None else one.status for one in seen))
         backlogs = await self.reporter.attempt(self.store.backlogs(), default=None)
         if backlogs is not None:

@@ -75,6 +75,7 @@ class Metrics:
             ["target"],
             registry=self.registry,
         )
+        self.tasks = Gauge("notifier_asyncio_tasks", "What asyncio has under way.", registry=self.registry)
         self.reload_success = Gauge(
             "notifier_config_last_reload_success", "1 when the last reload was taken.", registry=self.registry
         )

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.process import Daemon, command, daemon
-from tests.support.servers import PATIENCE, Reply, Server
+from tests.support.servers import PATIENCE, Reply, Server, free_port
 from tests.support.tracks import answer, audio_id, completed, path_of, track
 
 HOSTILE = '<script>alert(1)</script> & "quotes"'
@@ -30,13 +30,6 @@ METRICS = {
     "notifier_config_last_reload_success",
     "notifier_config_last_reload_timestamp_seconds",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 class Page:

@@ -45,12 +45,12 @@ import click
 from tests.bench.cheaphttp import NO_CONTENT, Request, address, listen, response
 from tests.bench.daemon import Daemon, ask, asked_meanwhile, buckets, quantile, running
 from tests.bench.measuring import (
-    free_port,
     keep_to_one_core,
     longest_stall,
     print_json_line,
     print_table,
 )
+from tests.support.servers import free_port
 from tests.support.tracks import audio_id, completed, track
 
 _FEW = 10

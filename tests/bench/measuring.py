@@ -4,7 +4,6 @@ import asyncio
 import gc
 import json
 import os
-import socket
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -69,12 +68,6 @@ def keep_to_one_core() -> int | None:
     own, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {own})
     return others[0] if others else None
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

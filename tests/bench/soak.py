@@ -13,14 +13,16 @@ and with the same ``webhook-id``. Everything else that comes twice is a defect, 
 everything that never comes: the exit code is 1 then. Alerts are in the ledger too, but for what is lost:
 nobody but the daemon knows their number.
 
-Memory, open files and threads are read from the system every two seconds. What asyncio has under way cannot
-be seen from outside.
+Memory, open files and threads are read from the system every two seconds, and what asyncio has under way
+from the daemon's own metrics. With ``--disk`` the state file is on a small disk (which takes root to mount)
+that is full for some seconds now and then during the last life.
 
 Keys of the JSON line: ``bench``, ``seed``, ``minutes``, ``tracks``, ``expected``, ``delivered``, ``lost``,
 ``repeated``, ``repeated_at_kill``, ``ids_changed``, ``dead_letters``, ``alerts``, ``kills``, ``stops``,
 ``reloads``, ``rejected``, ``requests`` (to the API), ``attempts`` (at the receivers), ``refused`` (of these);
 ``log_lines``; of the longest life ``life_s``, ``memory_mib`` (first, middle, last), ``memory_mib_an_hour``
-(by regression, without the first fifth), ``files`` and ``threads`` (first, last, most).
+(by regression, without the first fifth), ``files``, ``threads`` and ``tasks`` (first, last, most); ``full``,
+how often the disk was.
 """
 
 import asyncio
@@ -35,7 +37,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +47,10 @@ import click
 from notifier.delivery import DeliveryState
 from notifier.store import Store
 from tests.bench.cheaphttp import NO_CONTENT, Connection, Request, address, listen, response
-from tests.bench.daemon import Daemon, running
+from tests.bench.daemon import Daemon, ask, running
 from tests.bench.measuring import print_json_line
+from tests.support.disks import Disk, small_disk
+from tests.support.servers import free_port
 from tests.support.tracks import audio_id, completed, failed, track
 
 _WEBHOOKS = ("archive", "flaky")
@@ -58,6 +62,9 @@ _NUMBER = re.compile(r"-music:(\d+)$")
 _API = "useapi.net"
 _TRACKS_A_SECOND = 2.0
 _LONGEST_MAKING = 15.0
+_DISK_IS_WELL = (10.0, 40.0)
+_DISK_IS_FULL = (1.0, 8.0)
+"""For how many seconds at a time."""
 _MOST_WATCHED = 300
 _REWRITE_EVERY = (1.0, 4.0)
 _MOOD_LASTS = (1.0, 6.0)
@@ -78,6 +85,7 @@ targets:
   alarm: {{type: webhook, url: "{url}/alarm"}}
 defaults: {{notify: [archive, flaky, band-room, studio], events: [completed, failed, missing]}}
 alerts: [alarm]
+http: 127.0.0.1:{port}
 log: {{level: info}}
 watch:
 """
@@ -235,11 +243,13 @@ def _key(identifier: str | None, event_id: str) -> Key:
     type=click.Path(exists=True, file_okay=False),
     help="Where to have the state file; default: the system's temporary directory.",
 )
-def soak(minutes: float, seed: int | None, directory: str | None) -> None:
+@click.option("--disk", "with_disk", is_flag=True, help="Fill its disk now and then, as root.")
+def soak(minutes: float, seed: int | None, directory: str | None, with_disk: bool) -> None:
     """Run the daemon among faults and see what is lost, repeated, or grows."""
     seed = random.randrange(10**6) if seed is None else seed
-    with tempfile.TemporaryDirectory(prefix="notifier-soak-", dir=directory) as place:
-        result = asyncio.run(Soak(Path(place), random.Random(seed)).run(minutes * 60))
+    with tempfile.TemporaryDirectory(prefix="notifier-soak-", dir=directory) as place, ExitStack() as stack:
+        disk = stack.enter_context(small_disk(Path(place, "disk"), "96m")) if with_disk else None
+        result = asyncio.run(Soak(Path(place), random.Random(seed), disk).run(minutes * 60))
     result = {"bench": "soak", "seed": seed, "minutes": minutes, **result}
     for key, value in result.items():
         print(f"{key:>20}  {value if not isinstance(value, dict) else json.dumps(value)}")
@@ -256,6 +266,8 @@ class _Life:
     memory: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
+    tasks: list[int] = field(default_factory=list)
+    """Of the last life only."""
 
     @property
     def length(self) -> float:
@@ -272,10 +284,12 @@ class _Life:
 class Soak:
     """Does the soaking."""
 
-    def __init__(self, place: Path, rng: random.Random) -> None:
+    def __init__(self, place: Path, rng: random.Random, disk: Disk | None) -> None:
         self._rng = rng
+        self._disk = disk
+        self._port = free_port()
         self._watchlist = place / "watchlist.yaml"
-        self._state = place / "state.db"
+        self._state = (place if disk is None else disk.path) / "state.db"
         self._log = place / "log"
         self._head = ""
         self._watched: dict[int, None] = {}
@@ -286,7 +300,7 @@ class Soak:
         """Soak for so long, wait until all is told, and return the figures."""
         self._world = world = World(self._rng)
         async with await listen(world.read) as api, await listen(world.message, world.clients) as receivers:
-            self._head = _HEAD.format(api=address(api), url=address(receivers))
+            self._head = _HEAD.format(api=address(api), url=address(receivers), port=self._port)
             self._write()
             began = time.monotonic()
             async with self._meanwhile(
@@ -297,8 +311,10 @@ class Soak:
                 self._write()
                 async with running(self._watchlist, self._log, None) as daemon:
                     await daemon.started()
-                    async with self._meanwhile(self._sample(daemon), self._rewrite(daemon)):
-                        await self._run_until(daemon, began + seconds)
+                    works = (self._sample(daemon), self._count_tasks(), self._rewrite(daemon))
+                    async with self._meanwhile(*works):
+                        async with self._meanwhile(self._fill_disk()):
+                            await self._run_until(daemon, began + seconds)
                         world.recover()
                         await self._settle(daemon)
                     daemon.signal(signal.SIGTERM)
@@ -405,6 +421,26 @@ class Soak:
             life.threads.append(daemon.threads())
             await asyncio.sleep(_SAMPLE_EVERY)
 
+    async def _count_tasks(self) -> None:
+        while True:
+            metrics = await ask(f"http://127.0.0.1:{self._port}/metrics")
+            found = re.search(r"^notifier_asyncio_tasks (\S+)$", metrics, re.MULTILINE)
+            assert found is not None
+            self._lives[-1].tasks.append(int(float(found[1])))
+            await asyncio.sleep(_SAMPLE_EVERY)
+
+    async def _fill_disk(self) -> None:
+        """Let the disk be full now and then, and well in the end."""
+        disk = self._disk
+        while disk is not None:
+            await asyncio.sleep(self._rng.uniform(*_DISK_IS_WELL))
+            try:
+                await asyncio.to_thread(disk.fill)
+                self._counts["full"] += 1
+                await asyncio.sleep(self._rng.uniform(*_DISK_IS_FULL))
+            finally:
+                disk.make_room()
+
     async def _settle(self, daemon: Daemon) -> None:
         """Wait until all is told, if it will be."""
         expected = [*self._world.fates]
@@ -454,6 +490,8 @@ class Soak:
             "memory_mib_an_hour": _mib(life.slope() * 3600),
             "files": _course(life.files),
             "threads": _course(life.threads),
+            "tasks": _course(self._lives[-1].tasks),
+            "full": self._counts["full"],
         }
 
     def _dead_letters(self) -> int:

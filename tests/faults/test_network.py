@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from tests.support.faulty import Fault, Line, certificate, line_to
 from tests.support.process import Daemon, daemon
 from tests.support.scenes import Scene
-from tests.support.servers import PATIENCE, Received, Reply, Server
+from tests.support.servers import PATIENCE, Received, Reply, Server, free_port
 from tests.support.tracks import answer, audio_id, completed, path_of
 
 _FEW = 8
@@ -52,7 +51,7 @@ class LinedScene(Scene):
         self.delivery = {"timeout": "500ms", "first_retry": "50ms", "max_retry": "100ms"}
         self.useapi["timeout"] = "500ms"
         self.poll: dict[str, Any] = {"interval": "100ms", "max_interval": "100ms"}
-        self.http = f"127.0.0.1:{_free_port()}"
+        self.http = f"127.0.0.1:{free_port()}"
 
     def write(self, *numbers: int) -> Path:
         """Replace the watchlist by one of these tracks, with everything at the far end of a line."""
@@ -84,13 +83,6 @@ class LinedScene(Scene):
         paths = [path_of(audio_id(number)) for number in numbers]
         before = {path: len(self.api.to(path)) for path in paths}
         await self.api.until(lambda: all(len(self.api.to(path)) > before[path] for path in paths))
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture

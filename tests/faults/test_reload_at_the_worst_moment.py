@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import pytest
@@ -31,6 +31,8 @@ from tests.support.tracks import answer, audio_id, completed, not_found, path_of
 from tests.test_log import restored  # noqa: F401 - a fixture for all tests here, which set up the log anew
 from tests.test_reload import LONG_UNTOUCHED
 from tests.test_schedule import Turns, running, watch
+
+T = TypeVar("T")
 
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
@@ -83,9 +85,14 @@ async def owe(store: Store, number: int, target: str, *, age: timedelta) -> None
 # --- Requests under way
 
 
+def living(kind: type[T]) -> list[T]:
+    """Return all objects of a kind, also those that the daemon has taken for lasting and frozen."""
+    gc.unfreeze()
+    return [each for each in gc.get_objects() if isinstance(each, kind)]
+
+
 def open_sessions() -> int:
-    gc.unfreeze()  # what the daemon has taken for lasting counts as well
-    return sum(isinstance(each, aiohttp.ClientSession) and not each.closed for each in gc.get_objects())
+    return sum(not session.closed for session in living(aiohttp.ClientSession))
 
 
 async def test_urls_that_are_gone_leave_no_gates_behind(scene: Scene) -> None:
@@ -96,7 +103,7 @@ async def test_urls_that_are_gone_leave_no_gates_behind(scene: Scene) -> None:
             scene.target("archive", f"/slack/{number}")
             await reload(app, scene)
             clock.move(3600)
-            gates.append(sum(isinstance(each, Gate) for each in gc.get_objects()))
+            gates.append(len(living(Gate)))
         assert gates[-1] <= gates[2]
 
 

@@ -20,7 +20,7 @@ from notifier.cli import main
 from tests.support.echo import MANNERS, Echo, Manner, echoing
 from tests.support.process import Daemon, command, daemon, environment
 from tests.support.scenes import ACCEPTED
-from tests.support.servers import Reply, Server, serving
+from tests.support.servers import Reply, Server, free_port, serving
 from tests.support.tracks import MUSIC, audio_id, completed
 
 MARK = "zQ9secret"
@@ -78,7 +78,7 @@ class Stage:
             (directory / name).chmod(0o600)
         self.token_file = directory / "token"
         self.token_file.write_text(TOKEN + "\n")
-        self.port = _free_port()
+        self.port = free_port()
         self.targets: dict[str, dict[str, object]] = {}
         for kind in TYPES:
             for number in range(len(MANNERS)):
@@ -105,7 +105,7 @@ class Stage:
     def add_failures(self, silent: int, plain: int) -> None:
         """Add targets that cannot be reached, each for another reason."""
         addresses = {
-            "refused": f"http://127.0.0.1:{_free_port()}",
+            "refused": f"http://127.0.0.1:{free_port()}",
             "tls": f"https://127.0.0.1:{plain}",
             "dns": "http://nowhere.invalid",
             "silent": f"http://127.0.0.1:{silent}",
@@ -183,13 +183,6 @@ class Stage:
         assert {file.name for file in files} >= {"state.db", "state.db-wal"}
         for file in files:
             assert_unmarked(file.name, file.read_bytes())
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 def _also() -> list[str]:
@@ -386,7 +379,7 @@ def test_an_uncaught_exception_that_holds_a_secret_is_told_without_it(tmp_path: 
 
 async def test_a_daemon_whose_state_file_breaks_under_it_tells_no_secret(stage: Stage) -> None:
     stage.targets = {
-        "refused": {"type": "webhook", "url": f"http://127.0.0.1:{_free_port()}{url_of('webhook', 0)}"}
+        "refused": {"type": "webhook", "url": f"http://127.0.0.1:{free_port()}{url_of('webhook', 0)}"}
     }
     file = stage.write(alerts=["refused"])
     async with daemon(file, extra=stage.environment) as running:

@@ -20,8 +20,7 @@ from tests.support.disks import Disk, small_disk
 from tests.support.machine import needs
 from tests.support.process import Daemon, command, daemon
 from tests.support.scenes import Scene
-from tests.support.servers import Reply, Server
-from tests.test_web import free_port
+from tests.support.servers import Reply, Server, free_port
 
 
 @pytest.fixture

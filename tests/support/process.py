@@ -18,12 +18,13 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-_PASSED_ON = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
+PASSED_ON = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
+"""What lets a process count its coverage."""
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return what a process of a test sees of this machine: as little as possible."""
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {**ENVIRONMENT, **passed_on, **(extra or {})}
 
 
