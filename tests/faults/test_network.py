@@ -246,8 +246,8 @@ async def test_a_track_whose_reads_hang_slows_no_other(scene: LinedScene) -> Non
         await running.logged("poll.failed")
         await scene.api.until_count(path_of(audio_id(1)), 4)
         await scene.all_are_read(2, 3)
-        never.set()
         assert await running.stop() == 0
+    never.set()
     assert reasons(running, "poll.failed") == [_SILENT]
     assert len(running.records("upstream.unavailable")) == len(running.records("upstream.recovered")) == 1
 
