@@ -33,6 +33,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: str
+    location: str | None = None
+    """Where it redirects to, as far as that may be shown; None before it was masked."""
     broken_off: str | None = None
     """Why the body broke off before its end, as a sentence for people; None when it did not."""
 
@@ -56,10 +58,7 @@ class Answer:
 
     def masked(self, mask: Callable[[str], str]) -> "Answer":
         """Return the answer with all that may be quoted of it, its body and where it redirects to, masked."""
-        headers: Mapping[str, str] = self.headers
-        if 300 <= self.status < 400:
-            headers = {"Location": mask(self.headers.get("Location", ""))}
-        return replace(self, body=mask(self.body), headers=headers)
+        return replace(self, body=mask(self.body), location=mask(self.headers.get("Location", "")))
 
     def describe(self, said: str | None = None) -> str:
         """Return one short line for people: the status, and what the body or the redirect says."""
@@ -72,7 +71,8 @@ class Answer:
 
     def _redirect_host(self) -> str:
         try:
-            location = urlsplit(one_line(self.headers.get("Location", "")))
+            shown = self.headers.get("Location", "") if self.location is None else self.location
+            location = urlsplit(one_line(shown))
         except ValueError:
             return "nowhere"
         if not location.hostname:

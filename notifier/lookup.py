@@ -70,7 +70,7 @@ def _ask(question: _Question) -> "Future[list[ResolveResult]]":
     try:
         thread.start()
     except RuntimeError as error:  # the system has no thread for us
-        _under_way.pop(question)
+        _done(question)
         raise OSError(errno.EAGAIN, str(error)) from error
     return look_up.answer
 

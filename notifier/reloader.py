@@ -91,7 +91,8 @@ class Reloader:
         config = loaded.config
         if loaded.secrets != self._secrets[-1]:
             self._secrets.append(loaded.secrets)
-            self.masker = Masker(chain.from_iterable(self._secrets))
+            known = [*chain.from_iterable(self._secrets)]
+            self.masker = await asyncio.to_thread(Masker, known)  # which takes a while for hundreds of URLs
         logging_setup.mask_with(self.masker)
         logging_setup.configure(config.log.level, config.log.format)
         try:

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-_CHANGING = re.compile(r"(?<!\S)(?<!^HTTP )\S*\d\S*")
-"""A word with a digit in it, which may be another one each time: a time, an address, the number of a request.
+_CHANGING = re.compile(r"(?<!^HTTP )\b(?:(?=\w*\d)\w{8,}|(?=[a-fA-F]*\d)[0-9a-fA-F]+\b|\d[\d:.,TZ+-]*)")
+"""What may be another one each time: a number, a time, an address, an id.
 
 The status of an answer is none: it stands behind HTTP at the beginning.
 """

@@ -26,6 +26,8 @@ _PLAIN_WORD = re.compile(r"[a-z_]{1,15}")
 """Such as ``services`` or ``thread_id``: masking it would hide more of the log than of the URL."""
 _DEEPEST = 20
 _LONGEST_SPELLED = 4096
+_MOST_ESCAPES = 7
+"""How many backslashes stand before a character that was quoted three times over."""
 _LARGEST_FILE = 65_536
 _LONGEST_NAME = 200
 _PIECE = re.compile(r"\$\$|\$\{([^}]*)\}|\$\{")
@@ -265,13 +267,13 @@ def _spellings(character: str) -> str:
         return character
     units = character.encode("utf-16-be", "surrogatepass").hex("u", 2).split("u")
     in_url = "".join(
-        f"%(?:25)*{_hex(byte)}" for byte in character.encode("utf-8", "surrogatepass").hex(" ").split()
+        f"%(?:25){{0,3}}{_hex(byte)}" for byte in character.encode("utf-8", "surrogatepass").hex(" ").split()
     )
-    in_json = "".join(rf"\\+u{_hex(unit)}" for unit in units)
+    in_json = "".join(rf"\\{{1,{_MOST_ESCAPES}}}u{_hex(unit)}" for unit in units)
     in_html = f"&#(?:0*{ord(character)}|[xX]0*{_hex(f'{ord(character):x}')});"
     named = html.escape(character)
     names = f"|{named}" if named != character else ""
-    return rf"(?:\\*{re.escape(character)}|{in_url}|{in_json}|{in_html}{names})"
+    return rf"(?:\\{{0,{_MOST_ESCAPES}}}{re.escape(character)}|{in_url}|{in_json}|{in_html}{names})"
 
 
 def _hex(digits: str) -> str:

@@ -90,7 +90,7 @@ class Wire:
             ) as response:
                 content, failure = await self._read(response)
                 broken_off = None if failure is None else self._sentence(failure, url)
-                return Answer(response.status, response.headers, content, broken_off)
+                return Answer(response.status, response.headers, content, broken_off=broken_off)
         except _FAILURES as error:
             is_asked = not isinstance(error, aiohttp.ClientConnectorError) and not self._is_nameless(
                 error, url
@@ -118,7 +118,7 @@ class Wire:
     def _is_nameless(self, error: Exception, url: URL) -> bool:
         """Say whether the name was not resolved, or not in time: most of it has gone into the look-up."""
         if isinstance(error, TimeoutError):
-            return stuck_for(url.host or "") >= self._timeout.total_seconds() / 2
+            return stuck_for(url.raw_host or "") >= self._timeout.total_seconds() / 2
         return isinstance(error, aiohttp.ClientConnectorDNSError)
 
     def _sentence(self, error: Exception, url: URL) -> str:

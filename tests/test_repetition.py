@@ -27,6 +27,12 @@ def test_what_was_forgotten_is_news_and_counts_for_nothing() -> None:
         ("HTTP 500: request 41 failed", "HTTP 500: request 41 was refused", True),
         ("as HTTP 500 says", "as HTTP 502 says", False),
         ("no answer", "no connection", True),
+        ('HTTP 400: {"code":1,"error":"invalid"}', 'HTTP 400: {"code":2,"error":"archived"}', True),
+        (
+            'HTTP 400: {"code":1,"request":"req_8fK3aZq2"}',
+            'HTTP 400: {"code":1,"request":"req_77Kb02xx"}',
+            False,
+        ),
     ],
 )
 def test_a_number_that_changes_is_no_news_but_a_status_is(before: str, after: str, is_news: bool) -> None:
