@@ -25,8 +25,8 @@ from notifier.web import Health, Site, Views
 
 _TICK = 1.0
 _LOOK_AT_STORE_EVERY = 2
-_GIVE_UP_EVERY = 60
-_TIDY_EVERY = 3600
+_GIVE_UP_EVERY = 15
+_TIDY_FIRST, _TIDY_EVERY = 600, 3600
 _STALE_HEARTBEAT = 10.0
 _WATCHDOG_AT_MOST = 10.0
 
@@ -78,6 +78,7 @@ class App:
             await self.engine.start()
             settle()
             await self.reloader.resolve()
+            await self._resolve_storage()
             self._say_started()
             await self._live()
         finally:
@@ -158,6 +159,7 @@ class App:
         stopping = asyncio.create_task(self._stop.wait(), name="stopping")
         duties = [
             asyncio.create_task(self._every_second(), name="duties"),
+            asyncio.create_task(self._look_at_watchlist(), name="watchlist"),
             asyncio.create_task(self._feed_watchdog(), name="watchdog"),
             asyncio.create_task(self._reload_when_asked(), name="reload"),
         ]
@@ -179,14 +181,19 @@ class App:
             await self.engine.upstream.remind()
             if tick % _LOOK_AT_STORE_EVERY == 0:
                 await self._look_at_store()
-            if tick % _GIVE_UP_EVERY == 1:
+            if tick % _GIVE_UP_EVERY == 0:
                 await self.engine.give_up()
-            if tick % _TIDY_EVERY == 1:  # NB: also of a daemon that is restarted more often than this
+            if tick % _TIDY_EVERY == _TIDY_FIRST:
                 await self.engine.tidy()
-            await self.reloader.look()
             if (latest := self.summary()) != status:
                 status = latest
                 self._manager.status(status)
+
+    async def _look_at_watchlist(self) -> None:
+        """Take what a person changes. Apart from the other duties, lest a disk that hangs stops them."""
+        while True:
+            await asyncio.sleep(_TICK)
+            await self.reloader.look()
 
     async def _watch_parts(self) -> None:
         """Notice a worker that died, and a disk that failed or is well again."""
@@ -201,10 +208,15 @@ class App:
         else:
             log.error("storage.failed", error=trouble)
         self._storage_trouble = trouble
-        summary = "the state file can be written again" if trouble is None else trouble
-        path = str(self.store.path)
-        alert = Alert(Problem.STORAGE_FAILED, path, summary, is_resolved=trouble is None)
-        await self.engine.reporter.report(alert)  # leaves once there is a disk to keep it
+        if trouble is None:
+            await self._resolve_storage()
+        else:
+            await self.engine.reporter.report(Alert(Problem.STORAGE_FAILED, str(self.store.path), trouble))
+
+    async def _resolve_storage(self) -> None:
+        """Tell `alerts` that the state file can be written, if they know of a time when it could not."""
+        path, summary = str(self.store.path), "the state file can be written again"
+        await self.engine.reporter.report(Alert(Problem.STORAGE_FAILED, path, summary, is_resolved=True))
 
     async def _look_at_store(self) -> None:
         """Take up what a person changed with the commands; find out whether a failing disk is well again."""

@@ -167,10 +167,10 @@ class Deliverer:
         Raises StorageError.
         """
         clock, store = self._equipment.clock, self._equipment.store
-        for name, limit in self._limits.items():
+        for name, limit in [*self._limits.items()]:
             if limit.closed_for(clock.monotonic()) > 0:
                 await store.save_gate(written_down(name, limit, clock))
-        for remote in self._remotes.values():
+        for remote in [*self._remotes.values()]:
             row = remote.row(clock)
             if row is not None:
                 await store.save_end(row)

@@ -34,6 +34,7 @@ from notifier.wire import Wire
 
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
+_SETTLING = timedelta(minutes=5)
 
 
 log = structlog.get_logger()
@@ -64,6 +65,7 @@ class Engine:
         )
         self._reader = UseApi(config.useapi, clock)
         self._wire = _wire(config)
+        self._began = clock.awake()
         self._clocks = LeapWatch(clock)
         self._leaps: list[Leap] = []
         """What the state file does not know of yet."""
@@ -243,14 +245,21 @@ class Engine:
             return  # again at the next look
 
     async def _take_leap(self, leap: Leap) -> None:
-        await self.store.spare(leap.unlived, now=self._clock.now())
         await self.deliverer.write_down()
-        await self.upstream.write_down()
+        await self.store.save_gate(self.upstream.row())
+        await self.store.leap(
+            leap.unlived, now=self._clock.now()
+        )  # NB: last, since it must be done only once
         self.deliverer.wake()  # waits have gone on while the machine slept, whoever waits for them has not
 
     def _is_time_sound(self) -> bool:
-        """Say whether how long something has waited can be told from the wall clock just now."""
-        return not self._leaps and not self._clocks.has_leapt()
+        """Say whether how long something has waited can be told from the wall clock just now.
+
+        Not before it had time to be set after a boot: a target gets a few minutes in each life of the daemon.
+        """
+        settling = min(_SETTLING, self.config.delivery.give_up_after)
+        has_settled = self._clock.awake() - self._began >= settling.total_seconds()
+        return has_settled and not self._leaps and not self._clocks.has_leapt()
 
     async def tidy(self) -> None:
         """Forget what is old, and with it the dead letters that `alerts` know of."""

@@ -133,13 +133,15 @@ class Upstream:
     async def _token_is_well(self) -> None:
         self.failures_in_a_row = 0
         if self.token.succeeded():
-            await self.write_down()
+            await self._write_down()
         await self._recovered("")
 
-    async def write_down(self) -> None:
-        """Write anew how the API's gate stands: it has moved, or the wall clock that it was told by has."""
-        gate = written_down(API_GATE, self.token, self._clock)
-        await self._remember(replace(gate, fingerprint=self.fingerprint))
+    async def _write_down(self) -> None:
+        await self._remember(self.row())
+
+    def row(self) -> StoredGate:
+        """Return how the API's gate stands, for the state file."""
+        return replace(written_down(API_GATE, self.token, self._clock), fingerprint=self.fingerprint)
 
     async def failed(self, refused: Refused, account: str, passages: tuple[Passage, Passage]) -> None:
         """Close the gate that the trouble concerns, and say so once. What an earlier token got is no news."""
@@ -157,7 +159,7 @@ class Upstream:
         is_token = refused.trouble is Trouble.TOKEN
         after = self._backoff.longest if is_token else refused.after
         if self.token.failed(now, of_token, refused.reason, after=after):
-            await self.write_down()
+            await self._write_down()
         await self._outage("", refused, Problem.TOKEN_REJECTED if is_token else Problem.UPSTREAM_UNREACHABLE)
 
     async def _outage(self, key: str, refused: Refused, problem: Problem) -> None:

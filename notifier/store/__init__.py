@@ -73,7 +73,7 @@ class Store:
         return result
 
     async def prove(self) -> None:
-        """Write as much as a track takes, to find out whether the disk is well again. Raises StorageError."""
+        """Write more than most tracks take, to find out whether the disk is well. Raises StorageError."""
         await self._run(outbox.prove)
 
     async def record(
@@ -131,9 +131,9 @@ class Store:
             )
         )
 
-    async def spare(self, unlived: timedelta, *, now: datetime) -> None:
-        """Let what pending deliveries have waited not grow by what the wall clock has moved beside living."""
-        await self._run(lambda connection: outbox.spare(connection, unlived, now))
+    async def leap(self, unlived: timedelta, *, now: datetime) -> None:
+        """Let no delivery and no pause count as older by what the wall clock has moved beside living."""
+        await self._run(lambda connection: outbox.leap(connection, unlived, now))
 
     async def save_gate(self, gate: StoredGate) -> None:
         """Remember how a gate stands, under its name."""

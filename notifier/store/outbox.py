@@ -204,19 +204,28 @@ def expire(
     return given_up
 
 
-def spare(connection: sqlite3.Connection, unlived: timedelta, now: datetime) -> None:
-    """Let what pending deliveries have waited not grow by what the wall clock has moved beside living.
+def leap(connection: sqlite3.Connection, unlived: timedelta, now: datetime) -> None:
+    """Let no delivery and no pause count as older by what the wall clock has moved beside living."""
+    for query, update in (
+        (
+            "SELECT id, counts_from FROM delivery WHERE state = 'pending'",
+            "UPDATE delivery SET counts_from = ? WHERE id = ?",
+        ),
+        ("SELECT name, since FROM gate WHERE state = 'paused'", "UPDATE gate SET since = ? WHERE name = ?"),
+    ):
+        moments = connection.execute(query).fetchall()
+        connection.executemany(update, [(_leapt(moment, unlived, now), key) for key, moment in moments])
 
-    NB: which of its two readings was right when a delivery was made, nobody knows; the one counts by which it
-    has waited less.
+
+def _leapt(moment: str, unlived: timedelta, now: datetime) -> str:
+    """Return since when something lasts by the clock as it is now.
+
+    NB: which of the clock's two readings was right when it began, nobody knows; the one counts by which it
+    has lasted less.
     """
-    rows = connection.execute("SELECT id, counts_from FROM delivery WHERE state = 'pending'").fetchall()
-    for row_id, counts_from in rows:
-        age = now - from_rfc3339(counts_from)
-        ages = [possible for possible in (age, age - unlived) if possible >= timedelta(0)]
-        since = to_rfc3339(now - min(ages, default=timedelta(0)))
-        if since != counts_from:
-            connection.execute("UPDATE delivery SET counts_from = ? WHERE id = ?", (since, row_id))
+    age = now - from_rfc3339(moment)
+    ages = [possible for possible in (age, age - unlived) if possible >= timedelta(0)]
+    return to_rfc3339(now - min(ages, default=timedelta(0)))
 
 
 def replay(connection: sqlite3.Connection, ids: Sequence[int], now: datetime) -> list[int]:

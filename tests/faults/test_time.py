@@ -16,6 +16,7 @@ from notifier.event import EventType, TrackNews, track_event
 from notifier.loading import load_content
 from notifier.secret import Masker, Sources
 from notifier.store import Owed, Store
+from notifier.targets import Target
 from notifier.transition import Sighting
 from tests.support.clocks import ManualClock
 from tests.support.machine import lacking, needs
@@ -94,6 +95,13 @@ watch: []
         sighting = Sighting("COMPLETED", is_final=True, name=None, first_seen=now)
         await engine.store.record(audio_id(number), sighting, None, owed, now=now)
         engine.deliverer.wake()
+
+
+def webhooks(urls: Mapping[str, str]) -> Mapping[str, Target]:
+    """Return targets as the watchlist makes them."""
+    entries = "".join(f"  {name}: {{type: webhook, url: '{url}'}}\n" for name, url in urls.items())
+    text = f"useapi: {{token: abc}}\nwatch: []\ntargets:\n{entries}"
+    return load_content(text.encode(), "w", resolve=True, sources=Sources({})).config.targets
 
 
 @pytest.fixture
@@ -196,6 +204,63 @@ async def test_a_wrong_clock_at_boot_that_is_put_right_costs_no_message(
         await engine.watch_clocks()
         for delivery in await store.due("archive", limit=9):
             assert timedelta(0) <= bench.clock.now() - delivery.counts_from <= timedelta(seconds=1)
+
+
+async def test_a_wrong_clock_that_is_put_right_soon_after_the_start_costs_no_message_either(
+    bench: Bench, receiver: Server
+) -> None:
+    """Although an attempt fails before, as the first ones after a boot often do."""
+    receiver.reply("/hook", Reply(500))
+    async with bench.running() as (engine, _):
+        await bench.finish(engine, 1)
+        await tried(receiver, engine, 1)
+    bench.clock.jump(400 * DAY)
+    async with bench.running() as (engine, store):
+        await tried(receiver, engine, 2)
+        assert [row.state for row in await store.deliveries()] == ["pending"]
+        await engine.tidy()
+        await engine.give_up()
+        assert [*await store.sightings()] == [audio_id(1)]
+        bench.clock.jump(-400 * DAY)
+        await engine.watch_clocks()
+        bench.clock.move(600)
+        await engine.give_up()
+        assert [row.state for row in await store.deliveries()] == ["pending"]
+
+
+@pytest.mark.parametrize("jump", [-4 * DAY, 4 * DAY])
+async def test_the_time_of_a_pause_does_not_count_although_the_clock_was_set(
+    bench: Bench, receiver: Server, jump: timedelta
+) -> None:
+    receiver.reply("/hook", Reply(404), Reply(500))
+    async with bench.running() as (engine, store):
+        await bench.finish(engine, 1)
+        await tried(receiver, engine, 1)
+        bench.clock.move((2 * DAY).total_seconds())
+        bench.clock.jump(jump)
+        await engine.watch_clocks()
+        bench.clock.move((2 * DAY).total_seconds())
+        await store.reopen("archive", now=bench.clock.now())
+        waited = bench.clock.now() - await deadline(store)
+        assert waited < HOUR, "all but the first moments was a pause"
+        await engine.look_again()
+        await engine.deliverer.look_again()
+        await tried(receiver, engine, 2)
+        assert [row.state for row in await store.deliveries()] == ["pending"]
+
+
+async def test_targets_may_come_while_the_waits_are_dated_anew(bench: Bench, receiver: Server) -> None:
+    urls = {f"more-{number}": f"{receiver.url}/hook/{number}" for number in range(30)}
+    names = [*urls]
+    async with bench.running() as (engine, _):
+        for count in range(2, len(names), 2):
+            targets = webhooks({name: urls[name] for name in names[:count]})
+            await engine.deliverer.apply(targets)
+            await engine.deliverer.hold(targets[names[0]], 2 * HOUR, "busy", is_global=True)
+            bench.clock.jump(DAY)
+            more = webhooks({name: urls[name] for name in names[: count + 2]})
+            await asyncio.gather(engine.watch_clocks(), engine.deliverer.apply(more))
+        assert len(engine.deliverer.names()) == len(names)
 
 
 async def test_a_machine_that_wakes_up_tries_at_once_what_is_due_and_gives_nothing_up(
