@@ -119,9 +119,12 @@ class Aftermath:
         return await self._follow(attempt, outcome, answer)
 
     async def proclaimed(self, attempt: Attempt, answer: Answer | Unreachable | None) -> Outcome:
-        """Let the gate follow from the answer to what is written down nowhere; return what it means."""
+        """Let the gate follow from the answer to what is written down nowhere; return what it means.
+
+        NB: but for a pause, which has to be written down and told; the next delivery finds the same.
+        """
         outcome = self._outcome(attempt.target, answer)
-        if self.is_current(attempt) and answer is not None:
+        if self.is_current(attempt) and answer is not None and not isinstance(outcome, TargetBroken):
             spared = self._spared(attempt.target, answer)
             self._move_gate(attempt.remote, attempt.passage, outcome, spared)
             await self._share(attempt.target, outcome, spared)

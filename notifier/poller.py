@@ -129,18 +129,23 @@ class Poller:
         return reading
 
     async def _in_turn(self, watch: Watched, passage: Passage) -> bool:
-        """Wait for the pace; False when another's failure has closed the gate, or the watch is gone.
-
-        NB: nobody keeps the address of a watch that is gone up to date; a new token must not go there.
-        """
+        """Wait for the pace; False when it is not to be asked any more."""
         token = self._upstream.token
-        while watch.is_watched and (not token.failures or passage.is_probe):
+        while self._may_ask(watch, passage):
             wait = token.remaining(self._clock.monotonic())
             if wait <= 0:
                 token.enter(self._clock.monotonic())
                 return True
             await self._clock.sleep(min(wait, _LOOK_AGAIN))
         return False
+
+    def _may_ask(self, watch: Watched, passage: Passage) -> bool:
+        """Say whether a turn is to go on: another's failure may have closed the gate, or the disk may fail.
+
+        NB: nobody keeps the address of a watch that is gone up to date; a new token must not go there.
+        """
+        is_open = not self._upstream.token.failures or passage.is_probe
+        return watch.is_watched and is_open and self._store.trouble is None
 
     async def _take(self, watch: Watched, reading: Reading, passages: tuple[Passage, Passage]) -> None:
         account = account_of(watch.audio_id)

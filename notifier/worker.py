@@ -179,6 +179,8 @@ class Worker:
             notice.under_way.discard(self.name)
             remote.attempt_count -= 1
             remote.gate.release(passage)
+            for sender in remote.senders.values():
+                sender.nudge()
         if isinstance(outcome, Delivered):
             notice.told.add(self.name)
             self.narrator.proclaimed(event)

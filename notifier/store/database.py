@@ -182,7 +182,6 @@ class Footing:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._files = {one: _identity(one) for one in (path, path.with_name(f"{path.name}-wal"))}
 
     def check(self) -> None:

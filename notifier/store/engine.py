@@ -41,11 +41,19 @@ class Engine:
     """Owns the connection. `open` is called in the thread, since a connection belongs to one."""
 
     def __init__(
-        self, path: Path, connect: Callable[[Path], sqlite3.Connection], *, is_read_only: bool
+        self,
+        path: Path,
+        connect: Callable[[Path], sqlite3.Connection],
+        *,
+        is_read_only: bool,
+        patience: float = _PATIENCE,
     ) -> None:
         self._path = path
         self._is_read_only = is_read_only
         self._footing: Footing | None = None
+        self._patience = patience
+        self._is_out_of_patience = False
+        """Whether somebody holds the file for so long already that nobody is to wait for him once more."""
         self._corruption: CorruptError | None = None
         """What ended all work on the file; only another one mends it."""
         self._connect = connect
@@ -91,7 +99,7 @@ class Engine:
         self._loop.call_soon_threadsafe(_succeed, self._opened, None)
         try:
             while (pieces := self._next()) is not None:
-                self._together(connection, pieces, time.monotonic() + _PATIENCE)
+                self._together(connection, pieces, time.monotonic() + self._patience)
         finally:
             connection.close()
 
@@ -131,15 +139,18 @@ class Engine:
     def _start(self, connection: sqlite3.Connection, until: float) -> None:
         """Begin a transaction, with patience for others who hold the file."""
         if self._corruption is not None:
-            raise _NotBegunError from self._corruption
+            # NB: a new one each time, since an error remembers everybody who was told of it
+            raise _NotBegunError from CorruptError(str(self._corruption))
         while True:
             try:
                 connection.execute("BEGIN" if self._is_read_only else "BEGIN IMMEDIATE")
             except sqlite3.Error as error:
                 is_locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not is_locked or self._is_closing or time.monotonic() > until:
+                if not is_locked or self._is_closing or self._is_out_of_patience or time.monotonic() > until:
+                    self._is_out_of_patience = is_locked
                     raise _NotBegunError from error
             else:
+                self._is_out_of_patience = False
                 return
 
     def _commit(self, connection: sqlite3.Connection, pieces: Sequence[_Piece]) -> list[Any]:

@@ -21,6 +21,7 @@ from tests.support.machine import needs
 from tests.support.process import Daemon, command, daemon
 from tests.support.scenes import Scene
 from tests.support.servers import Reply, Server, free_port
+from tests.support.tracks import audio_id, path_of
 
 
 @pytest.fixture
@@ -255,6 +256,44 @@ async def test_an_alert_that_nobody_took_while_the_disk_was_full_comes_afterward
     assert ready(scene.receiver) == ["Track 1"]
 
 
+async def test_a_target_that_is_gone_while_the_disk_is_full_is_paused_and_told_of_when_it_is_well(
+    scene: Scene, disk: Disk
+) -> None:
+    """A pause that nobody can write down, see or end would last for ever."""
+    scene.state = disk.path / "state.db"
+    scene.receiver.reply("/webhook/archive", Reply(404))
+    async with guarded(scene, 1) as (running, _):
+        disk.fill()
+        scene.complete(1)
+        await running.logged("alert.not_told")
+        assert running.records("target.paused") == []
+        disk.make_room()
+        await running.logged("target.paused")
+        scene.receiver.reply("/webhook/archive", Reply(204))
+        code, out, _ = await command("resume", "archive", "-c", str(scene.file))
+        assert (code, out) == (0, "archive takes messages again\n")
+        await scene.receiver.until(lambda: "Track 1" in ready(scene.receiver))
+        assert await running.stop() == 0
+
+
+async def test_a_look_at_the_watchlist_that_hangs_keeps_no_disk_from_being_found_well(scene: Scene) -> None:
+    away, pipe = scene.state.parent.with_name("away"), scene.file.with_name("pipe")
+    os.mkfifo(pipe)
+    async with guarded(scene, 1) as (running, _):
+        text = scene.file.read_text().replace("user:1-abc", f"${{file:{pipe}}}")
+        scene.file.write_text(text)
+        running.reload()  # which waits for somebody to write into the pipe
+        scene.state.parent.rename(away)
+        scene.complete(1)
+        await running.logged("storage.failed")
+        away.rename(scene.state.parent)
+        await running.logged("storage.recovered")
+        await scene.receiver.until(lambda: ready(scene.receiver) == ["Track 1"])
+        await asyncio.to_thread(pipe.write_text, "user:1-abc")
+        await running.logged("config.reloaded")
+        assert await running.stop() == 0
+
+
 async def test_a_state_directory_that_vanishes_is_noticed_at_once_and_goes_on_when_it_returns(
     scene: Scene,
 ) -> None:
@@ -328,6 +367,21 @@ async def assert_corrupt(scene: Scene) -> None:
     code, _, err = await command("run", "-c", str(scene.file))
     assert code == 74
     assert "is corrupt" in err
+
+
+async def test_a_file_that_somebody_locks_for_a_while_only_delays(scene: Scene) -> None:
+    async with guarded(scene, 1) as (running, _):
+        other = sqlite3.connect(scene.state, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        scene.complete(1)
+        read = len(scene.api.to(path_of(audio_id(1))))
+        await scene.api.until_count(path_of(audio_id(1)), read + 1)
+        await asyncio.sleep(1.5)  # longer than a single try to lock the file
+        assert ready(scene.receiver) == []
+        other.close()
+        await scene.receiver.until(lambda: ready(scene.receiver) == ["Track 1"])
+        assert await running.stop() == 0
+    assert running.records("storage.failed") == []
 
 
 # --- Beside a backup

@@ -3,12 +3,13 @@
 import asyncio
 import sqlite3
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from notifier.store.database import StorageError
+from notifier.store.database import CorruptError, StorageError
 from notifier.store.engine import Engine
 
 
@@ -86,3 +87,48 @@ async def test_a_file_that_cannot_be_written_to_fails_all_at_once(engine: Engine
     other.execute("ROLLBACK")
     assert other.execute("SELECT count(*) FROM done").fetchone() == (0,)
     other.close()
+
+
+async def test_who_waits_behind_a_lock_that_lasts_hears_of_it_soon_and_not_each_after_the_whole_patience(
+    tmp_path: Path,
+) -> None:
+    """Else the alert about it would wait once more for what it is to tell of."""
+    patience = 0.5
+    engine = Engine(tmp_path / "db", connect, is_read_only=False, patience=patience)
+    await engine.open()
+    other = sqlite3.connect(tmp_path / "db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    loop = asyncio.get_running_loop()
+    waits = []
+    for number in range(3):
+        began = loop.time()
+        with pytest.raises(StorageError, match="another process has locked it"):
+            await engine.run(add(number))
+        waits.append(loop.time() - began)
+    assert waits[0] >= patience
+    assert max(waits[1:]) < waits[0]
+    other.execute("ROLLBACK")
+    assert await engine.run(add(7)) == 1
+    other.execute("BEGIN IMMEDIATE")
+    asked = asyncio.create_task(engine.run(add(8)))
+    done, _ = await asyncio.wait([asked], timeout=patience / 2)
+    assert not done, "the patience is whole again"
+    other.close()
+    assert await asked == 1
+    await engine.close()
+
+
+async def test_what_is_told_of_a_damaged_file_holds_nobody_who_was_told_before(tmp_path: Path) -> None:
+    engine = Engine(tmp_path / "db", connect, is_read_only=False)
+    await engine.open()
+
+    def damaged(_connection: sqlite3.Connection) -> None:
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+    depths = []
+    for _ in range(20):
+        with pytest.raises(CorruptError) as caught:
+            await engine.run(damaged)
+        depths.append(len([*traceback.walk_tb(caught.value.__traceback__)]))
+    assert max(depths[1:]) == depths[1]
+    await engine.close()
