@@ -35,7 +35,7 @@ from notifier.wire import Wire
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
 _SETTLING = timedelta(minutes=5)
-
+"""How long after the start nothing is given up: the clock may be about to be set, the network to come up."""
 
 log = structlog.get_logger()
 
@@ -247,9 +247,8 @@ class Engine:
     async def _take_leap(self, leap: Leap) -> None:
         await self.deliverer.write_down()
         await self.store.save_gate(self.upstream.row())
-        await self.store.leap(
-            leap.unlived, now=self._clock.now()
-        )  # NB: last, since it must be done only once
+        # NB: last of what may fail, since it must be done only once
+        await self.store.leap(leap.unlived, now=self._clock.now())
         self.deliverer.wake()  # waits have gone on while the machine slept, whoever waits for them has not
 
     def _is_time_sound(self) -> bool:
