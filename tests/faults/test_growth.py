@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from random import Random
+from typing import NamedTuple
 
 import pytest
 from prometheus_client.samples import Sample
@@ -23,6 +25,8 @@ _FAILURES = 60
 _ATTEMPTS = "notifier_delivery_attempts_total"
 _AT_WORK = 1500
 """How many objects more there may be at one moment than at another."""
+_KIB = 1024
+_MEMORY_AT_WORK = 200 * _KIB
 _MOST_TASKS = 3 * (_WATCHES + _TARGETS)
 """Turns and attempts under way, workers, what they wait for, and the servers here."""
 
@@ -74,6 +78,14 @@ def _failures(engine: Engine) -> tuple[float, float]:
     return polls, sum(value for key, value in values.items() if key[0] == _ATTEMPTS and "retry" in key)
 
 
+@pytest.fixture
+def _traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("_traced")
 async def test_neither_tasks_nor_memory_grow_while_everything_fails(
     store: Store, api: Server, to_api: Line, to_receiver: Line
 ) -> None:
@@ -86,16 +98,26 @@ async def test_neither_tasks_nor_memory_grow_while_everything_fails(
         await api.until(lambda: len(api.requests) > _WATCHES)
         await to_api.become(Fault.REFUSED)
         await failed(engine, _FAILURES)
-        (_, objects), before = held(), sum(_failures(engine))
+        earlier, before = held(), sum(_failures(engine))
         await failed(engine, _FAILURES)
-        (tasks, objects_later), failures = held(), sum(_failures(engine)) - before
+        later, failures = held(), sum(_failures(engine)) - before
     finally:
         await engine.stop()
-    assert tasks <= _MOST_TASKS
-    assert objects_later <= objects + _AT_WORK + 3 * failures, "what belongs to a failure stays behind"
+    assert later.tasks <= _MOST_TASKS
+    assert later.objects <= earlier.objects + _AT_WORK + 3 * failures, (
+        "what belongs to a failure stays behind"
+    )
+    assert later.memory <= earlier.memory + _MEMORY_AT_WORK + _KIB * failures
 
 
-def held() -> tuple[int, int]:
-    """Count the tasks and the objects that there are."""
+class Held(NamedTuple):
+    """What there is at one moment: tasks, objects, and bytes that Python has allocated."""
+
+    tasks: int
+    objects: int
+    memory: int
+
+
+def held() -> Held:
     gc.collect()
-    return len(asyncio.all_tasks()), len(gc.get_objects())
+    return Held(len(asyncio.all_tasks()), len(gc.get_objects()), tracemalloc.get_traced_memory()[0])
