@@ -112,9 +112,12 @@ class Poller:
         try:
             while watch.is_watched and (wait := gate.closed_for(self._clock.monotonic())) > 0:
                 await self._clock.sleep(min(wait, _LOOK_AGAIN))
+            if not gate.is_current(passage):  # reopened meanwhile: it is the new token whose answer counts
+                passage = gate.claim()
             yield passage
         finally:
-            gate.release(passage)
+            if passage is not None:
+                gate.release(passage)
 
     async def _paced_read(self, watch: Watched, passage: Passage, due: float) -> Reading | None:
         async with self.limits.requests:

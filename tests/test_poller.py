@@ -453,6 +453,26 @@ async def test_a_track_taken_off_the_list_during_its_read_is_not_told(bench: Ben
     assert await bench.store.sightings() == {}
 
 
+async def test_a_turn_that_waits_while_the_token_is_replaced_tells_of_the_new_one(bench: Bench) -> None:
+    """Also when it finds the last unfinished track to be ready, after which nobody asks any more."""
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer({"error": "Unauthorized"}, 401), answer(completed()))
+    await bench.poller.turn(watch)
+    assert bench.upstream.is_token_rejected
+    bench.clock.standing = asyncio.Event()
+    turn = asyncio.create_task(bench.poller.turn(watch))
+    await asyncio.sleep(0)
+    bench.upstream.renew("another token")
+    bench.clock.standing.set()
+    await turn
+    assert watch.is_final
+    assert not bench.upstream.is_token_rejected
+    assert [over for problem, _, over in await bench.problems() if problem is Problem.TOKEN_REJECTED] == [
+        False,
+        True,
+    ]
+
+
 async def test_what_was_asked_before_an_outage_does_not_end_it(bench: Bench) -> None:
     """Else it would be told as over, and as begun again, by each answer that was still on its way."""
     early, late = bench.watch(1), bench.watch(2)

@@ -13,7 +13,7 @@ SYNCS = 13
 """How often a life syncs the disk in which a few tracks end, from the opening of the state file on."""
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 3])
 async def test_every_event_reaches_every_target_and_only_an_attempt_under_way_at_a_kill_repeats(
     tmp_path: Path, seed: int
 ) -> None:

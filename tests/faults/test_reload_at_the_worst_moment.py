@@ -37,6 +37,8 @@ T = TypeVar("T")
 NOW = datetime.now(UTC)
 HOUR = timedelta(hours=1)
 FOUR_DAYS = timedelta(days=4)
+SETTLED = 600.0
+"""After so many seconds a daemon gives something up."""
 
 
 @pytest.fixture
@@ -44,6 +46,11 @@ def scene(tmp_path: Path, api: Server, receiver: Server) -> Scene:
     scene = Scene(tmp_path, api, receiver)
     scene.target("archive", "/webhook/archive")
     return scene
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(NOW)
 
 
 @asynccontextmanager
@@ -160,12 +167,13 @@ async def test_a_wire_that_retires_lets_its_requests_finish_and_closes_with_the_
 
 
 async def test_an_attempt_to_a_target_that_is_gone_is_not_given_up_while_it_is_under_way(
-    scene: Scene, receiver: Server
+    scene: Scene, receiver: Server, clock: ManualClock
 ) -> None:
     held = asyncio.Event()
     receiver.reply("/webhook/guest", Reply(status=204, delay_until=held))
     scene.target("guest", "/webhook/guest")
-    async with at_work(scene) as app:
+    async with at_work(scene, clock=clock) as app:
+        clock.move(SETTLED)
         await owe(app.store, 1, "guest", age=FOUR_DAYS)
         app.engine.deliverer.wake()
         await receiver.until_count("/webhook/guest", 1)
@@ -182,14 +190,15 @@ async def test_an_attempt_to_a_target_that_is_gone_is_not_given_up_while_it_is_u
 
 
 async def test_an_attempt_of_before_a_targets_return_is_not_given_up_by_another_that_failed(
-    scene: Scene, receiver: Server
+    scene: Scene, receiver: Server, clock: ManualClock
 ) -> None:
     failing, held = asyncio.Event(), asyncio.Event()
     replies = Reply(500, delay_until=failing), Reply(status=204, delay_until=held)
     receiver.reply("/webhook/guest", *replies)
     scene.target("guest", "/webhook/guest")
     guest = scene.targets["guest"]
-    async with at_work(scene) as app:
+    async with at_work(scene, clock=clock) as app:
+        clock.move(SETTLED)
         for number in (1, 2):
             await owe(app.store, number, "guest", age=FOUR_DAYS)
         app.engine.deliverer.wake()
@@ -207,9 +216,10 @@ async def test_an_attempt_of_before_a_targets_return_is_not_given_up_by_another_
 
 
 async def test_what_expired_in_a_targets_absence_is_not_sent_on_its_return(
-    scene: Scene, receiver: Server
+    scene: Scene, receiver: Server, clock: ManualClock
 ) -> None:
-    async with at_work(scene) as app:
+    async with at_work(scene, clock=clock) as app:
+        clock.move(SETTLED)
         await owe(app.store, 1, "guest", age=FOUR_DAYS)
         await owe(app.store, 2, "guest", age=HOUR)
         scene.target("guest", "/webhook/guest")
