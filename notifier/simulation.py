@@ -119,12 +119,13 @@ class World:
 class SimulatedApi:
     """Answers ``GET /music/{audio_id}`` as the documented API does, with an outage in between."""
 
-    OUTAGE = (70.0, 95.0)
+    OUTAGE_AFTER, OUTAGE_LASTS = 70.0, 25.0
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._fates = {fate.audio_id: fate for fate in FATES}
         self._is_down = False
+        self._down_since: float | None = None
 
     def app(self) -> web.Application:
         """Return the application to serve."""
@@ -147,8 +148,9 @@ class SimulatedApi:
         return web.json_response(self._track(fate, now))
 
     def _outage(self, now: float) -> bool:
-        begins, ends = self.OUTAGE
-        is_down = begins <= now < ends
+        if now >= self.OUTAGE_AFTER and self._down_since is None:
+            self._down_since = now  # NB: with a request, or a slow machine might never see it
+        is_down = self._down_since is not None and now < self._down_since + self.OUTAGE_LASTS
         if is_down != self._is_down:
             self._is_down = is_down
             self._world.say("useapi.net", "answers 503 for a while" if is_down else "is well again")

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.ledger import STEPS, Ledger, Step, Strike, strikes
 from tests.support.machine import lacking, needs
 
-SYNCS = 13
+SYNCS = 12
 """How often a life syncs the disk in which a few tracks end, from the opening of the state file on."""
 
 
