@@ -13,7 +13,7 @@ import structlog
 
 from notifier.clock import Clock
 from notifier.delivery import Notice
-from notifier.event import Alert, Event, Problem, alert_event
+from notifier.event import Alert, Problem, alert_event
 from notifier.store import StorageError, Store, StoredGate
 
 T = TypeVar("T")
@@ -28,9 +28,8 @@ class _Unwritten:
     """An alert that is not in the state file yet."""
 
     alert: Alert
-    event: Event
     notice: Notice
-    """Who hears of it before it is."""
+    """Its event, and who hears of it before it is."""
 
     @property
     def is_of_storage(self) -> bool:
@@ -96,7 +95,7 @@ class Reporter:
 
     def _unwritten_of(self, alert: Alert) -> "_Unwritten":
         event = alert_event(alert, self._clock.now())
-        return _Unwritten(alert, event, Notice(event, frozenset(self.targets(alert))))
+        return _Unwritten(alert, Notice(event, frozenset(self.targets(alert))))
 
     def written(self, alert: Alert) -> None:
         """Take note of an alert that another transaction has written down."""
@@ -111,13 +110,13 @@ class Reporter:
         async with self._writing:
             self.proclaim(None)  # NB: first, lest somebody is told just while it is written that he is to be
             while self._unwritten:
-                first = self._unwritten[0]
-                if first.notice.under_way:
+                alert, notice = self._unwritten[0].alert, self._unwritten[0].notice
+                if notice.under_way:
                     return
-                targets, now = self.targets(first.alert), self._clock.now()
-                told = first.notice.told & {*targets}
+                targets, now = self.targets(alert), self._clock.now()
+                told = notice.told & {*targets}
                 try:
-                    await self._store.report(first.alert, targets, now=now, event=first.event, told=told)
+                    await self._store.report(alert, targets, now=now, event=notice.event, told=told)
                 except StorageError:
                     self._proclaim_failure()
                     return

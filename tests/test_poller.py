@@ -394,13 +394,24 @@ async def test_an_answer_that_is_no_api_closes_the_gate_and_loses_nothing(bench:
     assert watch.is_final
 
 
+def full_disk(bench: Bench) -> sqlite3.Connection:
+    """Let the state file take no event any more."""
+    disk = sqlite3.connect(bench.store.path, isolation_level=None)
+    disk.execute("CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+    return disk
+
+
+async def make_room(bench: Bench, disk: sqlite3.Connection) -> None:
+    """Let it take events again, and be found well."""
+    disk.execute("DROP TRIGGER full")
+    disk.close()
+    await bench.store.prove()
+
+
 async def test_what_a_full_disk_refused_is_told_when_it_recovers(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(completed()))
-    connection = sqlite3.connect(bench.store.path, isolation_level=None)
-    connection.execute(
-        "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
-    )
+    disk = full_disk(bench)
     bench.clock.standing = asyncio.Event()
     turn = asyncio.create_task(bench.poller.turn(watch))
     await bench.api.until_count(path_of(watch.audio_id), 1)
@@ -411,9 +422,7 @@ async def test_what_a_full_disk_refused_is_told_when_it_recovers(bench: Bench) -
     other = bench.watch(2)
     await bench.poller.turn(other)
     assert len(bench.api.requests) == 1, "what cannot be kept is not asked for"
-    connection.execute("DROP TRIGGER full")
-    connection.close()
-    await bench.store.prove()
+    await make_room(bench, disk)
     bench.clock.standing.set()
     await turn
     assert watch.is_final
@@ -424,17 +433,12 @@ async def test_what_a_full_disk_refused_is_told_when_it_recovers(bench: Bench) -
 async def test_a_track_taken_off_the_list_while_the_disk_is_full_is_not_told(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(completed()))
-    connection = sqlite3.connect(bench.store.path, isolation_level=None)
-    connection.execute(
-        "CREATE TRIGGER full BEFORE INSERT ON event BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
-    )
+    disk = full_disk(bench)
     turn = asyncio.create_task(bench.poller.turn(watch))
     while bench.store.trouble is None:
         await asyncio.sleep(0.01)
     watch.is_watched = False
-    connection.execute("DROP TRIGGER full")
-    connection.close()
-    await bench.store.prove()
+    await make_room(bench, disk)
     await turn
     assert await bench.store.sightings() == {}
 

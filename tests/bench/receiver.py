@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
+from tests.bench.cheaphttp import content_length
+
 _COUNTS = "/counts"
 _ANSWERS = {"slack": b"ok", "discord": b'{"id":"1"}'}
 """What those services say to a message they take, by the first word of the path; others get a 204."""
@@ -68,7 +70,7 @@ class _Connection(asyncio.Protocol):
     def _next_request(self) -> str | None:
         """Take a whole request from what has come and return its path; None while it is not all there."""
         head, end, rest = self._unread.partition(b"\r\n\r\n")
-        length = _content_length(head)
+        length = content_length(head)
         if not end or len(rest) < length:
             return None
         self._unread = rest[length:]
@@ -81,11 +83,6 @@ class _Connection(asyncio.Protocol):
         self._counts[path] += 1
         body = _ANSWERS.get(path.split("/")[1])
         return b"HTTP/1.1 204 No Content\r\n\r\n" if body is None else _response(body)
-
-
-def _content_length(head: bytes) -> int:
-    _, found, rest = head.lower().partition(b"\r\ncontent-length:")
-    return int(rest.partition(b"\r\n")[0]) if found else 0
 
 
 def _response(body: bytes) -> bytes:
