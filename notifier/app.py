@@ -4,6 +4,7 @@ Leaves the work to `notifier.engine` and the watchlist to `notifier.reloader`; s
 """
 
 import asyncio
+import os
 import random
 import signal
 from pathlib import Path
@@ -124,6 +125,7 @@ class App:
         if self._stop.is_set():  # a second time: at once
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.raise_signal(number)
+            os._exit(128 + number)  # NB: the kernel spares process 1 what it does not handle
         self._stop.set()
 
     def _say_started(self) -> None:

@@ -49,8 +49,6 @@ def run(config: str | None, state_file: str | None) -> None:
         loaded = loading.load(file)
     except InvalidConfigError as error:
         fail("\n".join(error.lines()), EXIT_CONFIG)
-    for warning in loaded.warnings:
-        click.echo(warning.line(file), err=True)
     path = paths.state_file(state_file, loaded.config.state)
     lock = RunLock(path)
     try:
@@ -68,7 +66,13 @@ def run(config: str | None, state_file: str | None) -> None:
 
 
 def _take_signals() -> None:
-    """Until the daemon listens to signals itself: a stop is an orderly one, and a reload comes by itself."""
+    """Until the daemon listens to signals itself: a stop is an orderly one, and a reload comes by itself.
+
+    The daemon starts no processes. Those that end under it as process 1 of a container are orphans of others,
+    such as probes that were cut short, whose remains nobody else takes away.
+    """
+    if os.getpid() == 1:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -88,6 +92,8 @@ def _run_daemon(loaded: loading.Loaded, file: str, path: Path) -> None:
     from notifier.app import App  # noqa: PLC0415
 
     log.configure(loaded.config.log.level, loaded.config.log.format)
+    for warning in loaded.warnings:
+        structlog.get_logger().warning("config.warning", text=warning.line(file))
     sys.setswitchinterval(_TURN_OF_A_THREAD)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_daemon(App, loaded, file, path))

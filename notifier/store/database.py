@@ -51,6 +51,7 @@ def open_database(path: Path, *, steps: Sequence[str] = STEPS) -> sqlite3.Connec
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
+            _keep_off_other_disks(connection)
             _check_integrity(connection, path)
             _migrate(connection, steps)
             connection.execute(f"PRAGMA busy_timeout = {_SHORT_TIMEOUT_MS}")
@@ -70,11 +71,17 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             f"file:{quote(str(path))}?{mode}", uri=True, isolation_level=None, timeout=5
         )
         try:
+            _keep_off_other_disks(connection)
             _check_identity(connection, path, STEPS)
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def _keep_off_other_disks(connection: sqlite3.Connection) -> None:
+    """Let SQLite keep what is large and passing in memory: a container may have nowhere else to write."""
+    connection.execute("PRAGMA temp_store = MEMORY")
 
 
 def _create_private(path: Path) -> None:

@@ -104,7 +104,7 @@ class Daemon:
 
     async def stop(self) -> int:
         """Send SIGTERM and wait for the end."""
-        self.process.terminate()
+        self.signal(signal.SIGTERM)
         return await self.ended()
 
     async def ended(self) -> int:
