@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 CONFIG = "/etc/notifier/watchlist.yaml"
-_SYSTEM_STATE = Path("/var/lib/notifier")
+SYSTEM_STATE = Path("/var/lib/notifier")
 _NAME = "state.db"
 
 
@@ -20,7 +20,7 @@ def state_file(
     configured: str | None,
     *,
     environment: Mapping[str, str] | None = None,
-    system: Path = _SYSTEM_STATE,
+    system: Path = SYSTEM_STATE,
 ) -> Path:
     """Return the state file: given on the command line, configured, or where this system keeps state."""
     environment = os.environ if environment is None else environment

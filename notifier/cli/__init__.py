@@ -3,7 +3,9 @@
 import click
 
 from notifier import __version__
+from notifier.cli.completion import completion
 from notifier.cli.deliveries import deliveries
+from notifier.cli.manual import manual
 from notifier.cli.outbox import resume, status
 from notifier.cli.watchlist import check, demo, run, schema, test
 
@@ -14,7 +16,7 @@ def main() -> None:
     """Watch PixVerse music tracks and tell Slack, Discord, Mattermost or any webhook when they end."""
 
 
-for command in (run, check, test, status, deliveries, resume, schema, demo):
+for command in (run, check, test, status, deliveries, resume, schema, completion, manual, demo):
     main.add_command(command)
 
 __all__ = ["main"]

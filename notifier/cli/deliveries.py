@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from notifier import display, report
+from notifier.cli import words
 from notifier.cli.options import config_option, fail, json_option, state_option
 from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
@@ -14,13 +15,15 @@ from notifier.delivery import DeliveryState
 from notifier.store import AttemptRow, DeliveryRow, Store
 
 _STATES = [state.value for state in DeliveryState]
-_ids = click.argument("ids", nargs=-1, type=click.IntRange(min=1), metavar="ID...")
+_ids = click.argument(
+    "ids", nargs=-1, type=click.IntRange(min=1), metavar="ID...", shell_complete=words.dead_letters
+)
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command here; they may stand before or after its name."""
     for option in (
-        click.option("--target", metavar="T", help="Only this target's."),
+        click.option("--target", metavar="T", shell_complete=words.targets, help="Only this target's."),
         click.option("--state", type=click.Choice(_STATES), help="Only those in this state."),
         json_option,
         state_option,
@@ -71,7 +74,7 @@ def list_deliveries(context: click.Context, /, **options: Any) -> None:
 
 
 @deliveries.command("show")
-@click.argument("delivery", type=click.IntRange(min=1), metavar="ID")
+@click.argument("delivery", type=click.IntRange(min=1), metavar="ID", shell_complete=words.dead_letters)
 @_options
 def show_delivery(context: click.Context, /, delivery: int, **options: Any) -> None:
     """Show a delivery with all its attempts and what to do next."""

@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import click
 
+from notifier.cli import words
 from notifier.mistake import did_you_mean, printable
 
 EXIT_STORAGE = 74
@@ -16,10 +17,14 @@ config_option = click.option(
     "-c",
     "--config",
     metavar="FILE",
+    shell_complete=words.files,
     help="The watchlist; default $NOTIFIER_CONFIG, else /etc/notifier/watchlist.yaml.",
 )
 state_option = click.option(
-    "--state-file", metavar="PATH", help="The state file, instead of the watchlist's."
+    "--state-file",
+    metavar="PATH",
+    shell_complete=words.files,
+    help="The state file, instead of the watchlist's.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

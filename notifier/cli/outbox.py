@@ -3,6 +3,7 @@
 import click
 
 from notifier import display, report
+from notifier.cli import words
 from notifier.cli.options import config_option, json_option, state_option
 from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
@@ -36,7 +37,7 @@ def status(config: str | None, state_file: str | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("target")
+@click.argument("target", shell_complete=words.targets)
 @config_option
 @state_option
 def resume(target: str, config: str | None, state_file: str | None) -> None:

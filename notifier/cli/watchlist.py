@@ -19,6 +19,7 @@ import click
 import structlog
 
 from notifier import display, loading, paths
+from notifier.cli import words
 from notifier.cli.options import (
     EXIT_CONFIG,
     EXIT_IN_USE,
@@ -161,7 +162,7 @@ def schema() -> None:
 
 
 @click.command(short_help="Send a sample event to targets.")
-@click.argument("targets", nargs=-1, metavar="[TARGET]...")
+@click.argument("targets", nargs=-1, metavar="[TARGET]...", shell_complete=words.targets)
 @click.option(
     "--event", type=click.Choice(["completed", "failed"]), default="completed", help="Which sample."
 )
@@ -197,6 +198,7 @@ def test(targets: tuple[str, ...], event: str, config: str | None) -> None:
     type=click.FloatRange(min=10, max=100),
     default=20.0,
     show_default=True,
+    metavar="N",
     help="How much faster than real time the simulated tracks are made.",
 )
 def demo(speed: float) -> None:

@@ -18,6 +18,8 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+COMMAND = Path(sys.executable).with_name("notifier")
+"""The command as it is installed beside Python."""
 PASSED_ON = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
 """What lets a process count its coverage."""
 
@@ -29,13 +31,14 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 async def command(
-    *arguments: str, extra: Mapping[str, str] | None = None, stdin: bytes | None = None
+    *arguments: str, extra: Mapping[str, str] | None = None, stdin: bytes | None = None, by_name: bool = False
 ) -> tuple[int, str, str]:
-    """Run ``notifier ARGUMENTS`` to its end; return exit code, stdout and stderr."""
+    """Run ``notifier ARGUMENTS`` to its end; return exit code, stdout and stderr.
+
+    `by_name` runs the installed command, which goes by a name that Python's own start has not.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "notifier",
+        *([COMMAND] if by_name else [sys.executable, "-m", "notifier"]),
         *arguments,
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
