@@ -102,6 +102,7 @@ class Aftermath:
         self._sender = sender
         self._equipment = equipment
         self._grouping = grouping
+        equipment.metrics.begin_target(sender.name, [*_OUTCOMES.values()])
 
     def is_current(self, attempt: Attempt) -> bool:
         """Say whether an answer concerns the remote end in force, and not one of before."""
@@ -128,6 +129,7 @@ class Aftermath:
             spared = self._spared(attempt.target, answer)
             self._move_gate(attempt.remote, attempt.passage, outcome, spared)
             await self._share(attempt.target, outcome, spared)
+        self._count(outcome)
         return outcome
 
     def crashed(self, attempt: Attempt) -> None:
@@ -155,7 +157,7 @@ class Aftermath:
         retrial = (
             self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
         )
-        state, kind = _state(outcome, retrial), _OUTCOMES[type(outcome)]
+        state = _state(outcome, retrial)
         is_down = is_current and isinstance(outcome, Retry) and self._equipment.is_time_sound()
         patience = self._equipment.settings.give_up_after
         settlement = Settlement(
@@ -165,13 +167,13 @@ class Aftermath:
             status=answer.status if isinstance(answer, Answer) else None,
             answer=_answer_text(answer, outcome.reason),
             error=outcome.reason,
-            outcome=kind,
+            outcome=_OUTCOMES[type(outcome)],
             state=state,
             expires=clock.now() - patience if is_down else None,
             given_up=f"given up after {spell(patience)}: {outcome.reason}",
         )
         dead = await self._settle(settlement)
-        self._equipment.metrics.attempts.labels(self._sender.name, kind).inc(len(attempt.deliveries))
+        self._count(outcome)
         if state is not DeliveryState.PENDING:
             self._grouping.settled(attempt.ids)
         await self._say(attempt, outcome, retrial, is_current=is_current)
@@ -179,6 +181,9 @@ class Aftermath:
         for name, deliveries in dead.items():
             await self._narrators().get(name, self._sender.narrator).dead(deliveries, why)
         return state
+
+    def _count(self, outcome: Outcome) -> None:
+        self._equipment.metrics.attempts.labels(self._sender.name, _OUTCOMES[type(outcome)]).inc()
 
     def _spared(self, target: Target, answer: Answer | Unreachable | None) -> timedelta | None:
         if not isinstance(answer, Answer):

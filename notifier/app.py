@@ -7,6 +7,7 @@ import asyncio
 import os
 import random
 import signal
+from enum import StrEnum
 from pathlib import Path
 
 import structlog
@@ -22,16 +23,28 @@ from notifier.report import Overview, overview
 from notifier.secret import Masker
 from notifier.store import Store
 from notifier.systemd import ServiceManager
+from notifier.vitals import PATIENCE, Vitals
 from notifier.web import Health, Site, Views
 
 _TICK = 1.0
 _LOOK_AT_STORE_EVERY = 2
 _GIVE_UP_EVERY = 15
 _TIDY_FIRST, _TIDY_EVERY = 600, 3600
-_STALE_HEARTBEAT = 10.0
+_PATIENCE_WITH_A_DISK = 35.0
+"""Longer than a lock of somebody else's takes to be an error."""
 _WATCHDOG_AT_MOST = 10.0
 
 log = structlog.get_logger()
+
+
+class Reason(StrEnum):
+    """For what the daemon may not do its work, as the metrics call it."""
+
+    TOKEN = "token"  # noqa: S105 - a reason's name
+    API = "api"
+    STORAGE = "storage"
+    SCHEDULER = "scheduler"
+    LOOP = "loop"
 
 
 class App:
@@ -55,11 +68,10 @@ class App:
             clock=self._clock,
             rng=rng or random.Random(),  # noqa: S311 - jitter needs no secrecy
         )
-        views = Views(
-            self.health, self.overview, self.engine.refresh_metrics, self.engine.metrics, self._clock
-        )
+        views = Views(self.health, self.overview, self._refresh_metrics, self.engine.metrics, self._clock)
         self._site = Site(views)
         self.reloader = Reloader(config_file, loaded, self.engine, self._site)
+        self._vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
         self._manager = ServiceManager()
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
@@ -91,18 +103,41 @@ class App:
 
     def health(self) -> Health:
         """Say whether the daemon does its work."""
+        mask = self.reloader.masker.mask
+        return Health(tuple(map(mask, self._reasons().values())), tuple(map(mask, self._degraded())))
+
+    def _reasons(self) -> dict[Reason, str]:
+        """Return why the daemon does not do its work."""
+        upstream, silence = self.engine.upstream, self.store.silence
+        idle, stood_still = self._vitals.scheduler_silence, self._vitals.stood_still
+        found: dict[Reason, str] = {}
+        if upstream.trouble is not None:
+            reason = Reason.TOKEN if upstream.is_token_rejected else Reason.API
+            found[reason] = f"the API cannot be read: {upstream.trouble}"
+        if self.store.trouble is not None:
+            found[Reason.STORAGE] = self.store.trouble
+        elif silence > _PATIENCE_WITH_A_DISK:
+            found[Reason.STORAGE] = f"{self.store.path}: the disk has not answered for {silence:.0f} s"
+        if idle > PATIENCE:
+            found[Reason.SCHEDULER] = f"the scheduler has stood still for {idle:.0f} s"
+        if stood_still > PATIENCE:
+            found[Reason.LOOP] = f"the loop stood still for {stood_still:.0f} s of the last minute"
+        return found
+
+    def _degraded(self) -> list[str]:
+        """Return what is wrong while the daemon does its work all the same."""
         engine = self.engine
-        silence = self._clock.awake() - engine.schedule.last_beat
-        reasons = [
-            f"the API cannot be read: {engine.upstream.trouble}" if engine.upstream.trouble else "",
-            self.store.trouble or "",
-            f"the scheduler has stood still for {silence:.0f} s" if silence > _STALE_HEARTBEAT else "",
-        ]
         degraded = [f"the target {name} is paused: {why}" for name, why in engine.deliverer.paused().items()]
+        for account, why in engine.upstream.accounts_in_trouble().items():
+            degraded.append(f"the PixVerse account {account} cannot be used: {why}")
         if self.reloader.error is not None:
             degraded.append("the changed watchlist is invalid, the earlier one is in force")
-        mask = self.reloader.masker.mask
-        return Health(tuple(mask(one) for one in reasons if one), tuple(mask(one) for one in degraded))
+        return degraded
+
+    async def _refresh_metrics(self) -> None:
+        await self.engine.refresh_metrics()
+        reasons = self._reasons()
+        self.engine.metrics.show_health({reason: reason in reasons for reason in Reason})
 
     async def overview(self) -> Overview:
         """Return what ``status`` shows. Raises StorageError."""
@@ -161,6 +196,7 @@ class App:
         stopping = asyncio.create_task(self._stop.wait(), name="stopping")
         duties = [
             asyncio.create_task(self._every_second(), name="duties"),
+            asyncio.create_task(self._vitals.feel(), name="vitals"),
             asyncio.create_task(self._look_at_watchlist(), name="watchlist"),
             asyncio.create_task(self._feed_watchdog(), name="watchdog"),
             asyncio.create_task(self._reload_when_asked(), name="reload"),
@@ -231,7 +267,7 @@ class App:
         interval = self._manager.watchdog_interval
         pause = min(interval.total_seconds(), _WATCHDOG_AT_MOST) if interval else None
         while pause is not None:
-            if self._clock.awake() - self.engine.schedule.last_beat < _STALE_HEARTBEAT:
+            if self._vitals.scheduler_silence <= PATIENCE:
                 self._manager.feed_watchdog()
             await asyncio.sleep(pause)
         await asyncio.Event().wait()

@@ -132,7 +132,12 @@ class Deliverer:
         worker = self._workers.pop(name)
         worker.leave()
         leaving = self._leaving[worker] = self._running.pop(name)
-        leaving.add_done_callback(lambda _task: self._leaving.pop(worker, None))
+        leaving.add_done_callback(lambda _task: self._has_left(worker))
+
+    def _has_left(self, worker: Worker) -> None:
+        self._leaving.pop(worker, None)
+        if worker.name not in {*self._workers, *(other.name for other in self._leaving)}:
+            self._equipment.metrics.forget_target(worker.name)
 
     def wake(self, names: Collection[str] | None = None) -> None:
         """Let the workers of these targets, or all, look into the outbox."""

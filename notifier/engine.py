@@ -5,6 +5,7 @@ them so that what did not change goes on undisturbed. Knows no signals, no files
 """
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -32,6 +33,7 @@ from notifier.useapi import UseApi
 from notifier.watched import Watched, watched
 from notifier.wire import Wire
 
+_PATIENCE_OF_A_SCRAPE = 2.0
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
 _SETTLING = timedelta(minutes=5)
@@ -67,6 +69,8 @@ class Engine:
         self._wire = _wire(config)
         self._began = clock.awake()
         self._clocks = LeapWatch(clock)
+        self._backlogs: dict[str, Backlog] = {}
+        """How the outbox stood when somebody last looked at the metrics."""
         self._leaps: list[Leap] = []
         """What the state file does not know of yet."""
         self._equipment = Equipment(
@@ -295,16 +299,21 @@ class Engine:
         return Narrator(target, clock=self._clock, metrics=self.metrics, report=self.reporter.report)
 
     async def refresh_metrics(self) -> None:
-        """Bring the metrics up to date that are counted only when somebody looks."""
+        """Bring the metrics up to date that are counted only when somebody looks.
+
+        While the state file does not answer, what was last known of the outbox stands.
+        """
         seen = (watch.sighting for watch in self.watches.values())
         unread = Status.UNKNOWN.value
         self.metrics.tasks.set(len(asyncio.all_tasks()))
         self.metrics.show_tracks(Counter(unread if one is None else one.status for one in seen))
-        backlogs = await self.reporter.attempt(self.store.backlogs(), default=None)
-        if backlogs is not None:
-            paused = self.deliverer.paused()
-            is_paused = {name: name in paused for name in self.deliverer.names()}
-            self.metrics.show_backlogs(backlogs, is_paused, self._clock.now())
+        if self.store.silence < _PATIENCE_OF_A_SCRAPE:
+            with contextlib.suppress(StorageError, TimeoutError):
+                async with asyncio.timeout(_PATIENCE_OF_A_SCRAPE):
+                    self._backlogs = await self.store.backlogs()
+        paused = self.deliverer.paused()
+        is_paused = {name: name in paused for name in self.deliverer.names()}
+        self.metrics.show_backlogs(self._backlogs, is_paused, self._clock.now())
 
 
 def _fingerprint(useapi: Useapi, salt: str) -> str:

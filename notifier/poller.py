@@ -33,6 +33,9 @@ _HOPELESS = 5
 _LOOK_AGAIN = 1.0
 """How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
 
+_OUTCOMES = ("ok", "not_found", "unreadable", *Trouble)
+"""What requests are counted by."""
+_TOLD = (EventType.COMPLETED, EventType.FAILED, EventType.MISSING, EventType.STALLED)
 _MOST_STATUSES = 100
 """How many undocumented statuses are remembered: an API that makes one up each time fills no memory."""
 
@@ -78,6 +81,10 @@ class Poller:
         self._turnstile = asyncio.Lock()
         """Lets one request at a time wait for the pace, first come first served."""
         self._unknown_statuses: set[str] = set()
+        for outcome in _OUTCOMES:
+            metrics.api_requests.labels(outcome)
+        for event_type in _TOLD:
+            metrics.events.labels(event_type)
 
     async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
         """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs.
@@ -289,9 +296,17 @@ class Poller:
 
     def _tell(self, watch: Watched, events: Sequence[Event]) -> None:
         for event in events:
-            self._metrics.events.labels(event.type.value).inc()
-            write = log.info if event.type is EventType.COMPLETED else log.warning
-            write(event.type.value, audio_id=watch.audio_id, name=event.name, **_status(event))
+            self._metrics.events.labels(event.type).inc()
+            about = {"audio_id": watch.audio_id, "name": event.name, **_status(event)}
+            match event.type:
+                case EventType.COMPLETED:
+                    log.info("track.completed", **about)
+                case EventType.FAILED:
+                    log.warning("track.failed", **about)
+                case EventType.MISSING:
+                    log.warning("track.missing", **about)
+                case EventType.STALLED:
+                    log.warning("track.stalled", **about)
 
     def _note_status(self, watch: Watched, track: Track) -> None:
         is_known = track.has_known_status or track.status in self._unknown_statuses

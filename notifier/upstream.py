@@ -119,6 +119,10 @@ class Upstream:
         is_down = self.is_token_rejected or self.failures_in_a_row >= _UNHEALTHY_AFTER
         return outage.reason if is_down else None
 
+    def accounts_in_trouble(self) -> dict[str, str]:
+        """Return the PixVerse accounts that cannot be used, and why."""
+        return {account: outage.reason for account, outage in self._outages.items() if account}
+
     async def succeeded(self, account: str, of_token: Passage) -> None:
         """Note an answer that shows the API well for this account."""
         if not self.token.is_current(of_token):

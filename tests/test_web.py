@@ -104,7 +104,10 @@ async def test_every_metric_of_the_contract_is_there_and_true(running: tuple[Dae
     status, body, headers = await running[1].get("/metrics")
     assert (status, headers["Content-Type"]) == (200, "text/plain; version=0.0.4; charset=utf-8")
     families = {family.name: family for family in text_string_to_metric_families(body)}
-    assert {name for name in families if name.startswith("notifier_")} == METRICS | {"notifier_asyncio_tasks"}
+    assert {name for name in families if name.startswith("notifier_")} == METRICS | {
+        "notifier_asyncio_tasks",
+        "notifier_unhealthy",
+    }
     values = {
         (s.name, *sorted(s.labels.items())): s.value for family in families.values() for s in family.samples
     }

@@ -49,6 +49,11 @@ class Store:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
+    @property
+    def silence(self) -> float:
+        """For how many seconds a transaction has been going on; a disk that hangs lets none fail."""
+        return self._engine.silence
+
     async def open(self) -> None:
         """Open the file; to write, make it or bring it up to date first. Raises StorageError."""
         await self._engine.open()

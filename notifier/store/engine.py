@@ -58,6 +58,8 @@ class Engine:
         """What ended all work on the file; only another one mends it."""
         self._connect = connect
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
+        self._asked: dict[asyncio.Future[Any], float] = {}
+        """Since when whoever waits for an answer does so, the first one first."""
         self._thread = threading.Thread(target=self._work, name="store", daemon=True)
         self._is_closing = False
         self._opened: asyncio.Future[None] | None = None
@@ -78,8 +80,17 @@ class Engine:
         the work comes through as it is, likewise with nothing done.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._asked[done] = time.monotonic()
         self._queue.put(_Piece(work, done))
-        return await done
+        try:
+            return await done
+        finally:
+            del self._asked[done]
+
+    @property
+    def silence(self) -> float:
+        """For how many seconds somebody has been waiting for an answer by now; 0 when nobody is."""
+        return time.monotonic() - next(iter(self._asked.values()), time.monotonic())
 
     async def close(self) -> None:
         """Finish what is waiting and close the file; wait no longer for somebody else's lock on it."""

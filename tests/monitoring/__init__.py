@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana make of the daemon: its metrics, the rules and the dashboard that ship."""
