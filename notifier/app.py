@@ -30,8 +30,6 @@ _TICK = 1.0
 _LOOK_AT_STORE_EVERY = 2
 _GIVE_UP_EVERY = 15
 _TIDY_FIRST, _TIDY_EVERY = 600, 3600
-_PATIENCE_WITH_A_DISK = 35.0
-"""Longer than a lock of somebody else's takes to be an error."""
 _WATCHDOG_AT_MOST = 10.0
 
 log = structlog.get_logger()
@@ -71,7 +69,7 @@ class App:
         views = Views(self.health, self.overview, self._refresh_metrics, self.engine.metrics, self._clock)
         self._site = Site(views)
         self.reloader = Reloader(config_file, loaded, self.engine, self._site)
-        self._vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
+        self.vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
         self._manager = ServiceManager()
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
@@ -109,15 +107,18 @@ class App:
     def _reasons(self) -> dict[Reason, str]:
         """Return why the daemon does not do its work."""
         upstream, silence = self.engine.upstream, self.store.silence
-        idle, stood_still = self._vitals.scheduler_silence, self._vitals.stood_still
+        idle, stood_still = self.vitals.scheduler_silence, self.vitals.stood_still
         found: dict[Reason, str] = {}
         if upstream.trouble is not None:
             reason = Reason.TOKEN if upstream.is_token_rejected else Reason.API
             found[reason] = f"the API cannot be read: {upstream.trouble}"
         if self.store.trouble is not None:
             found[Reason.STORAGE] = self.store.trouble
-        elif silence > _PATIENCE_WITH_A_DISK:
-            found[Reason.STORAGE] = f"{self.store.path}: the disk has not answered for {silence:.0f} s"
+        elif silence > PATIENCE:
+            found[Reason.STORAGE] = (
+                f"{self.store.path}: nothing could be written for {silence:.0f} s: "
+                "somebody holds the file, or the disk hangs"
+            )
         if idle > PATIENCE:
             found[Reason.SCHEDULER] = f"the scheduler has stood still for {idle:.0f} s"
         if stood_still > PATIENCE:
@@ -196,7 +197,7 @@ class App:
         stopping = asyncio.create_task(self._stop.wait(), name="stopping")
         duties = [
             asyncio.create_task(self._every_second(), name="duties"),
-            asyncio.create_task(self._vitals.feel(), name="vitals"),
+            asyncio.create_task(self.vitals.feel(), name="vitals"),
             asyncio.create_task(self._look_at_watchlist(), name="watchlist"),
             asyncio.create_task(self._feed_watchdog(), name="watchdog"),
             asyncio.create_task(self._reload_when_asked(), name="reload"),
@@ -267,7 +268,7 @@ class App:
         interval = self._manager.watchdog_interval
         pause = min(interval.total_seconds(), _WATCHDOG_AT_MOST) if interval else None
         while pause is not None:
-            if self._vitals.scheduler_silence <= PATIENCE:
+            if self.vitals.scheduler_silence <= PATIENCE:
                 self._manager.feed_watchdog()
             await asyncio.sleep(pause)
         await asyncio.Event().wait()

@@ -15,7 +15,7 @@ _TICK = 1.0
 _WORTH_A_LINE = 5.0
 _MEMORY = 60.0
 PATIENCE = 10.0
-"""How many seconds in the last minute the loop, or on end the scheduler, may stand still."""
+"""How many seconds of the last minute the loop may stand still, and on end the scheduler and the disk."""
 
 log = structlog.get_logger()
 

@@ -1,7 +1,6 @@
 """Every metric against its definition, in a real daemon to which everything has happened."""
 
 import math
-import sqlite3
 import subprocess
 from collections import Counter
 from datetime import datetime
@@ -22,6 +21,7 @@ from tests.support.servers import Server, free_port
 EVENTS = {"track.completed", "track.failed", "track.missing", "track.stalled"}
 OUTCOMES = {"delivered", "retry", "rejected", "target_broken"}
 REASONS = {"token", "api", "storage", "scheduler", "loop"}
+CONCURRENCY = 8
 ANSWERS = {"ok", "not_found", "unreadable", "token", "throttled", "account", "unavailable"}
 GAUGES = {
     "notifier_build_info": {"version"},
@@ -111,7 +111,8 @@ def test_requests_to_the_api_are_counted_by_what_came_of_them(seen: History) -> 
 @pytest.mark.parametrize("name", ["notifier_api_request_seconds", "notifier_poll_lateness_seconds"])
 def test_each_request_has_a_length_and_a_lateness(seen: History, name: str) -> None:
     assert seen.start(f"{name}_count") <= len(HOSTILE_STATUSES)
-    assert seen.end(f"{name}_count") == sum(seen.end.by("outcome", "notifier_api_requests_total").values())
+    answered = sum(seen.end.by("outcome", "notifier_api_requests_total").values())
+    assert 0 <= seen.end(f"{name}_count") - answered <= CONCURRENCY  # which are under way
     assert seen.end(f"{name}_sum") > 0
 
 
@@ -232,32 +233,7 @@ def test_a_target_that_is_gone_leaves_only_what_the_state_file_holds_of_it(seen:
     assert seen.after("notifier_delivery_seconds_count", target="archive") == len(EVENTS)
 
 
-# --- What keeps a scrape from its answer
-
-
-async def test_a_scrape_is_answered_with_what_is_known_while_somebody_holds_the_state_file(
-    tmp_path: Path, api: Server, receiver: Server
-) -> None:
-    scene = Scene(tmp_path, api, receiver)
-    scene.target("archive", "/webhook/archive")
-    scene.http = f"127.0.0.1:{free_port()}"
-    scene.complete(1)
-
-    async def scrape() -> Scrape:
-        async with aiohttp.ClientSession() as session, session.get(f"http://{scene.http}/metrics") as answer:
-            return Scrape(await answer.text())
-
-    async with daemon(scene.write(1, 2)) as running:
-        await running.logged("delivery.delivered")
-        assert (await scrape())("notifier_deliveries", target="archive", state="delivered") == 1
-        other = sqlite3.connect(scene.state, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        first, second = await scrape(), await scrape()
-        other.execute("ROLLBACK")
-        other.close()
-    for seen in (first, second):
-        assert seen("notifier_deliveries", target="archive", state="delivered") == 1
-        assert seen.by("status", "notifier_tracks")[Status.COMPLETED] == 1
+# --- In the sandbox of the unit
 
 
 @pytest.fixture
