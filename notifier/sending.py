@@ -16,7 +16,7 @@ LARGEST_ANSWER = 64 * 1024
 async def send(wire: Wire, request: Request, masker: Masker) -> Answer | Unreachable:
     """Send a request; the answer comes back without our secrets, before anybody cuts or quotes it."""
     url = _url(request.url.reveal())
-    answer = await wire.send(request.method, url, headers=request.headers, body=request.body)
+    answer = await wire.send(request.method, url, headers=request.headers, body=request.body or None)
     if isinstance(answer, Answer):
         return answer.masked(masker.mask)
     return answer

@@ -6,6 +6,7 @@ The only place that opens connections to others. Knows neither tracks nor messag
 import asyncio
 import errno
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from datetime import timedelta
@@ -97,6 +98,15 @@ class Wire:
             )
             return Unreachable(self._sentence(error, url), is_asked)
 
+    async def knock(self, url: URL) -> Unreachable | None:
+        """Connect to where a URL leads, with TLS where it says so, and hang up; None when that worked."""
+        try:
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                await _connect(url)
+        except _FAILURES as error:
+            return Unreachable(self._why_unconnected(error, url), is_asked=False)
+        return None
+
     async def _read(self, response: aiohttp.ClientResponse) -> tuple[str, Exception | None]:
         """Read the body as far as it comes; return what broke it off as well.
 
@@ -121,6 +131,20 @@ class Wire:
             return stuck_for(url.raw_host or "") >= self._timeout.total_seconds() / 2
         return isinstance(error, aiohttp.ClientConnectorDNSError)
 
+    def _why_unconnected(self, error: Exception, url: URL) -> str:
+        """Say of an error of the system's own, which no client has wrapped, what `_sentence` would."""
+        match error:
+            case socket.gaierror():
+                return f"the name {url.host} cannot be resolved"
+            case ssl.SSLCertVerificationError():
+                return f"the certificate of {url.host} is not valid: {_certificate(error)}"
+            case ssl.SSLError():
+                return f"no TLS connection to {url.host}"
+            case OSError(errno=int()):
+                return f"no connection to {url.host}:{url.port}: {_system(error)}"
+            case _:
+                return self._sentence(error, url)
+
     def _sentence(self, error: Exception, url: URL) -> str:
         host = url.host or "the host"
         match error:
@@ -144,6 +168,24 @@ class Wire:
                 return f"the connection to {host} broke: {_system(error)}"
             case _:
                 return f"the request to {host} could not be sent ({type(error).__name__})"
+
+
+async def _connect(url: URL) -> None:
+    """Connect to the first address that takes a connection. Raises OSError, of the last one if none does."""
+    host, port = url.raw_host or "", url.port or 0
+    context = ssl.create_default_context() if url.scheme == "https" else None
+    failure: OSError = socket.gaierror(socket.EAI_NONAME, "no address")
+    for found in await Lookup().resolve(host, port, socket.AF_UNSPEC):
+        try:
+            _, writer = await asyncio.open_connection(
+                found["host"], found["port"], ssl=context, server_hostname=host if context else None
+            )
+        except OSError as error:
+            failure = error
+        else:
+            writer.transport.abort()
+            return
+    raise failure
 
 
 def _is_hung_up(error: Exception) -> bool:

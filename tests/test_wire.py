@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -161,3 +162,51 @@ async def test_a_certificate_that_nobody_signed_reads_as_a_sentence(
         port = server.sockets[0].getsockname()[1]
         answer = await wire.send("GET", URL(f"https://localhost:{port}/secret"))
     assert answer == Unreachable("the certificate of localhost is not valid: self-signed certificate")
+
+
+class Silent:
+    """A listener that says nothing and hears all that is said until the other side hangs up."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        said = b""
+        with contextlib.suppress(ConnectionError):
+            said = await reader.read()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+        await self.heard.put(said)
+
+
+async def test_a_knock_connects_and_says_nothing(wire: Wire) -> None:
+    silent = Silent()
+    async with await asyncio.start_server(silent.handle, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await wire.knock(URL(f"http://localhost:{port}/a")) is None
+        assert await silent.heard.get() == b""
+
+
+async def test_a_knock_that_fails_reads_like_a_request_that_fails(
+    wire: Wire, api: Server, certificate: ssl.SSLContext
+) -> None:
+    plain = api.url.replace("http:", "https:")
+    unsigned = await asyncio.start_server(Silent().handle, "127.0.0.1", 0, ssl=certificate)
+    async with unsigned:
+        foreign = f"https://localhost:{unsigned.sockets[0].getsockname()[1]}/a"
+        for url in (f"http://127.0.0.1:{closed_port()}/a", "http://nowhere.invalid/a", f"{plain}/a", foreign):
+            sent, knocked = await wire.send("GET", URL(url)), await wire.knock(URL(url))
+            assert isinstance(sent, Unreachable)
+            assert knocked == sent
+
+
+async def test_a_knock_at_a_server_that_never_shakes_hands_ends_with_the_timeout() -> None:
+    silent = Silent()
+    async with (
+        await asyncio.start_server(silent.handle, "127.0.0.1", 0) as server,
+        Wire(timeout=0.2 * SECOND, connections=1, largest_answer=1000) as wire,
+    ):
+        url = URL(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/a")
+        assert await wire.knock(url) == Unreachable("no answer from 127.0.0.1 within 200ms")
+        await silent.heard.get()

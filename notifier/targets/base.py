@@ -135,6 +135,18 @@ class Target(Settings, ABC):
             case None:
                 return Rejected(reason)
 
+    def probe(self) -> Request | None:
+        """Return a request that shows whether the service takes messages, and that nobody ever sees.
+
+        None where there is no such request: then only the connection can be tried.
+        """
+        return None
+
+    def diagnose(self, answer: Answer, *, now: datetime) -> Outcome | None:
+        """Say what the answer to the probe means; None when it says nothing of what becomes of messages."""
+        outcome = self.classify(answer, now=now)
+        return None if isinstance(outcome, Rejected) else outcome  # NB: what it refuses was no message
+
     def spared_for(self, answer: Answer, *, now: datetime) -> timedelta | None:
         """Return how long the service asks not to be sent the next request, whatever became of this one."""
         del answer, now

@@ -22,10 +22,10 @@ from notifier.gate import Pace
 from notifier.message import Message, Tone, sum_up
 from notifier.secret import Secret
 from notifier.settings import leaf
-from notifier.targets.base import Meaning
+from notifier.targets.base import Meaning, Request
 from notifier.targets.chat import Chat, Payload, as_many_as_fit
 from notifier.targets.mention import NumericMentions
-from notifier.text import shorten
+from notifier.text import one_line, shorten
 
 _MOST_CHARACTERS = 6000
 """All texts of all embeds of a message together."""
@@ -37,6 +37,7 @@ _LONGEST_SPAN = 50
 _LONGEST_DETAIL = 1000
 _LONGEST_PROMPT = 500
 _LONGEST_LINE = 300
+_LONGEST_NAME = 80
 _LONGEST_ID = 150
 _LONGEST_LINK = 2048
 _LONGEST_PLAIN_LINK = 600
@@ -192,6 +193,23 @@ class Discord(Chat):
         after = max((wait for wait in told if wait is not None), default=outcome.after)
         is_global = fields.get("global") is True or "X-RateLimit-Global" in answer.headers
         return replace(outcome, after=after, is_global=is_global)
+
+    def probe(self) -> Request:
+        """Ask for the webhook itself.
+
+        Source: https://discord.com/developers/docs/resources/webhook#get-webhook-with-token
+        """
+        url = self.post_url.reveal().partition("?")[0]
+        return Request("GET", Secret(url), self.headers, b"", event_count=0)
+
+    def diagnose(self, answer: Answer, *, now: datetime) -> Outcome | None:
+        """Name the webhook; the rest of the answer, which holds its token, is not quoted."""
+        outcome = super().diagnose(answer, now=now)
+        if not isinstance(outcome, Delivered):
+            return outcome
+        name = answer.json_object().get("name")
+        called = f" “{shorten(one_line(name), _LONGEST_NAME)}”" if isinstance(name, str) else ""
+        return Delivered(f"Discord has the webhook{called}")
 
     @property
     def _counts_milliseconds(self) -> bool:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field
 
@@ -16,7 +17,8 @@ from notifier.answer import Answer
 from notifier.delivery import Delivered, Outcome, Retry
 from notifier.gate import Pace
 from notifier.message import Message, Tone, sum_up
-from notifier.targets.base import Meaning
+from notifier.secret import Secret
+from notifier.targets.base import Meaning, Request
 from notifier.targets.chat import Chat, Payload, as_many_as_fit
 from notifier.text import shorten
 from notifier.track import compact_json
@@ -100,6 +102,23 @@ class Mattermost(Chat):
         if isinstance(outcome, Delivered) and answer.body.strip() != "ok":
             return Retry(f"{answer.describe()} (expected ok)")
         return outcome
+
+    def probe(self) -> Request | None:
+        """Ask the server how it is: to an empty message it says the same whether it has the webhook or not.
+
+        Source: https://developers.mattermost.com/api-documentation/#/operations/GetPing
+        """
+        parts = urlsplit(self.url.reveal())
+        before, found, _ = parts.path.rpartition("/hooks/")
+        if not found:
+            return None
+        url = urlunsplit((parts.scheme, parts.netloc, f"{before}/api/v4/system/ping", "", ""))
+        return Request("GET", Secret(url), {"Accept": "application/json"}, b"", event_count=0)
+
+    def diagnose(self, answer: Answer, *, now: datetime) -> Outcome | None:
+        """Hear only that the server is unwell or elsewhere; a proxy may keep all but webhooks from us."""
+        is_elsewhere = 300 <= answer.status < 400
+        return self.classify(answer, now=now) if is_elsewhere or answer.status >= 429 else None
 
 
 def _card(message: Message) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from notifier.gate import Pace
 from notifier.message import Message, sum_up
 from notifier.secret import Secret
 from notifier.settings import Unresolved, mistake
-from notifier.targets.base import Meaning, is_within
+from notifier.targets.base import Meaning, Request, is_within
 from notifier.targets.chat import Chat, Payload, as_many_as_fit
 from notifier.targets.mention import Mentions
 from notifier.text import shorten
@@ -44,6 +44,7 @@ _HOSTS = ("slack.com", "slack-gov.com")
 _OTHER_PATHS = ("/triggers/", "/workflows/", "/actions/", "/commands/")
 """What Slack's hosts serve beside incoming webhooks; a trigger says ``ok`` to a message and loses it."""
 _GROUP_PINGS = {"here": "<!here>", "everyone": "<!channel>"}
+_NOTHING_TO_SAY = frozenset({"no_text", "missing_text_or_fallback_or_attachments"})
 _NEVER, _LAYOUT, _TARGET = Meaning.THIS_MESSAGE, Meaning.ITS_LAYOUT, Meaning.THE_TARGET
 _ERRORS: Mapping[str, Meaning] = {
     "invalid_payload": _NEVER,
@@ -88,8 +89,7 @@ class Slack(Chat):
     def _takes_messages(cls, url: Secret) -> Secret:
         if not isinstance(url, Unresolved):
             parts = urlsplit(url.reveal())
-            is_slacks = any(is_within((parts.hostname or "").lower(), host) for host in _HOSTS)
-            if is_slacks and parts.path.lower().startswith(_OTHER_PATHS):
+            if _is_slacks(url) and parts.path.lower().startswith(_OTHER_PATHS):
                 raise mistake(
                     "is no incoming webhook: expected https://hooks.slack.com/services/…; "
                     "for a workflow use type webhook with a body"
@@ -149,6 +149,28 @@ class Slack(Chat):
         if isinstance(outcome, Delivered) and not _says_ok(answer):
             return Retry(f"{answer.describe()} (expected ok)")
         return outcome
+
+    def probe(self) -> Request:
+        """Post a message without a text: how Slack refuses it tells whether there is a webhook.
+
+        NB: others that take Slack's messages may show an empty one. They are asked for the URL instead, and
+        only the words of Slack's that they know say something.
+        """
+        if _is_slacks(self.url):
+            return Request("POST", self.url, self.headers, b'{"text": ""}', event_count=0)
+        return Request("GET", self.url, self.headers, b"", event_count=0)
+
+    def diagnose(self, answer: Answer, *, now: datetime) -> Outcome | None:
+        """Take the complaint that there is no text for the sign of a webhook that works."""
+        if answer.body.strip() in _NOTHING_TO_SAY:
+            return Delivered("Slack has the webhook")
+        is_known = _is_slacks(self.url) or self.meaning(answer) is not None or answer.status >= 429
+        return super().diagnose(answer, now=now) if is_known else None
+
+
+def _is_slacks(url: Secret) -> bool:
+    host = (urlsplit(url.reveal()).hostname or "").lower()
+    return any(is_within(host, domain) for domain in _HOSTS)
 
 
 def _says_ok(answer: Answer) -> bool:

@@ -31,6 +31,26 @@ ACCEPTED: dict[str, Answer] = {
     "mattermost": answer(200, "ok"),
     "webhook": answer(204),
 }
+PROBED: dict[str, tuple[str, list[tuple[Answer, type[Outcome] | None]]]] = {
+    "slack": (
+        "https://hooks.slack.com/services/T0/B0/hushhushhush",
+        [(answer(400, "no_text"), Delivered), (answer(403, "invalid_token"), TargetBroken)],
+    ),
+    "discord": (
+        "https://discord.com/api/v10/webhooks/1234567890/hushhushhush",
+        [
+            (answer(200, '{"id": "1234567890", "name": "Band", "token": "hushhushhush"}'), Delivered),
+            (answer(401, '{"code": 50027, "message": "Invalid Webhook Token"}'), TargetBroken),
+            (answer(405), None),
+        ],
+    ),
+    "mattermost": (
+        "https://example.com/api/v4/system/ping",
+        [(answer(200, '{"status": "OK"}'), None), (answer(404), None), (answer(301), Retry)],
+    ),
+    "webhook": ("", []),
+}
+"""What each type of target is asked without a message, if anything, and what answers to that mean."""
 SECOND, MINUTE, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(days=1)
 
 every_type = pytest.mark.parametrize("kind", [*TYPES])
@@ -42,7 +62,7 @@ def target(kind: str, **keys: Any) -> Target:
 
 
 def test_every_type_is_held_to_this_contract() -> None:
-    assert set(SETTINGS) == set(ACCEPTED) == set(TYPES)
+    assert set(SETTINGS) == set(ACCEPTED) == set(PROBED) == set(TYPES)
 
 
 @every_type
@@ -242,3 +262,37 @@ def test_an_event_reads_the_same_however_often_it_is_told(kind: str) -> None:
     first, second = (target(kind).render([event], now=NOW + wait) for wait in (timedelta(0), DAY))
 
     assert first.body == second.body
+
+
+@every_type
+def test_a_probe_carries_no_message_and_its_answer_tells_how_the_target_is(kind: str) -> None:
+    url, answers = PROBED[kind]
+    probe = target(kind).probe()
+
+    assert (probe.url.reveal() if probe else "") == url
+    if probe is not None:
+        assert probe.event_count == 0
+        assert probe.method == "GET" or payload_of(probe) == {"text": ""}
+        assert probe.method == "POST" or probe.body == b""
+        assert "hush" not in f"{probe!r}"
+    judged = [target(kind).diagnose(told, now=NOW) for told, _ in answers]
+    assert [type(one) for one in judged] == [outcome or type(None) for _, outcome in answers]
+    assert "hush" not in f"{[one.reason for one in judged if one is not None]}"
+
+
+@every_type
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(429, Retry), (500, Retry), (503, Retry)], ids=["429", "500", "503"]
+)
+def test_a_service_in_trouble_says_so_to_a_probe_as_well(
+    kind: str, status: int, outcome: type[Outcome]
+) -> None:
+    assert isinstance(target(kind).diagnose(answer(status, "oops"), now=NOW), outcome)
+
+
+@every_type
+@given(status=st.integers(200, 999), body=hostile.texts)
+def test_no_answer_to_a_probe_can_raise(kind: str, status: int, body: str) -> None:
+    outcome = target(kind).diagnose(answer(status, body), now=NOW)
+
+    assert outcome is None or (len(outcome.reason) <= 400 and "\n" not in outcome.reason)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from notifier import __version__
-from notifier.delivery import Outcome, Rejected, Retry, TargetBroken
+from notifier.delivery import Delivered, Outcome, Rejected, Retry, TargetBroken
 from notifier.document import Mapping
 from notifier.event import Event, EventType
 from notifier.settings import Unresolved
@@ -851,3 +851,18 @@ def test_the_rules_catch_plain_text_that_breaks_them(place: str, value: object) 
 
     assert not refused(lambda: check(told))
     assert refused(lambda: check(spoilt(told, place, value)))
+
+
+def test_a_probe_asks_for_the_webhook_whatever_thread_messages_go_to() -> None:
+    probe = make("discord", url="https://discordapp.com/api/webhooks/1/x/slack?thread_id=7").probe()
+    assert probe is not None
+    assert (probe.method, probe.url.reveal()) == ("GET", "https://discord.com/api/v10/webhooks/1/x")
+    assert probe.headers["User-Agent"].startswith("DiscordBot (")
+
+
+def test_a_probe_tells_which_webhook_it_is_and_never_its_token() -> None:
+    said = {"name": "Band\n`room`", "token": "hush", "url": "https://discord.com/api/webhooks/1/hush"}
+    outcome = make("discord", url="https://discord.com/api/webhooks/1/x").diagnose(
+        answer(200, json.dumps(said)), now=NOW
+    )
+    assert outcome == Delivered("Discord has the webhook “Band `room`”")

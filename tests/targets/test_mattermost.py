@@ -441,3 +441,20 @@ def test_the_rules_catch_plain_text_that_breaks_them(text: str) -> None:
     assert not refused(lambda: check_mattermost_plain({"text": "Intro theme is ready"}))
 
     assert refused(lambda: check_mattermost_plain({"text": text}))
+
+
+@pytest.mark.parametrize(
+    ("url", "ping"),
+    [
+        ("https://example.com/hooks/x", "https://example.com/api/v4/system/ping"),
+        ("https://example.com:8065/chat/hooks/x?a=b", "https://example.com:8065/chat/api/v4/system/ping"),
+    ],
+)
+def test_a_probe_asks_the_server_how_it_is(url: str, ping: str) -> None:
+    probe = make("mattermost", url=url).probe()
+    assert probe is not None
+    assert (probe.method, probe.url.reveal()) == ("GET", ping)
+
+
+def test_what_stands_elsewhere_than_mattermosts_webhooks_is_not_asked() -> None:
+    assert make("mattermost", url="https://example.com/relay/x").probe() is None

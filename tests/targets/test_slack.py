@@ -624,3 +624,27 @@ def test_the_rules_catch_plain_text_that_breaks_them(place: str, value: object) 
 
     assert not refused(lambda: check_slack_plain(told))
     assert refused(lambda: check_slack_plain(spoilt(told, place, value)))
+
+
+@pytest.mark.parametrize(
+    ("host", "status", "said", "outcome"),
+    [
+        ("hooks.slack.com", 400, "no_text", Delivered),
+        ("hooks.slack.com", 400, "missing_text_or_fallback_or_attachments", Delivered),
+        ("hooks.slack-gov.com", 400, "invalid_payload", type(None)),
+        ("hooks.slack.com", 403, "invalid_token", TargetBroken),
+        ("hooks.slack.com", 404, "no_service", TargetBroken),
+        ("hooks.slack.com", 410, "channel_is_archived", TargetBroken),
+        ("hooks.slack.com", 429, "", Retry),
+        ("chat.example.com", 404, "no_service", TargetBroken),
+        ("chat.example.com", 404, "no such page", type(None)),
+        ("chat.example.com", 405, "", type(None)),
+        ("chat.example.com", 200, "<html>", type(None)),
+        ("chat.example.com", 302, "", type(None)),
+        ("chat.example.com", 502, "", Retry),
+    ],
+)
+def test_a_probe_is_an_empty_message_to_slack_alone(host: str, status: int, said: str, outcome: type) -> None:
+    one = make("slack", url=f"https://{host}/services/T0/B0/x")
+    assert one.probe().method == ("POST" if "slack" in host else "GET")  # type: ignore[union-attr]
+    assert type(one.diagnose(answer(status, said), now=NOW)) is outcome
