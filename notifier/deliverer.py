@@ -11,7 +11,7 @@ from datetime import timedelta
 from notifier.aftermath import Equipment
 from notifier.delivery import Backoff, Notice
 from notifier.gate import Gate, Pace
-from notifier.gatebook import fingerprint, take_up, written_down
+from notifier.gatebook import fingerprint, limit_gate, service_gate, take_up, written_down
 from notifier.remote import RemoteEnd
 from notifier.store import StorageError, StoredGate
 from notifier.targets import Target
@@ -19,7 +19,7 @@ from notifier.worker import Worker
 
 
 def _service_name(target: Target) -> str:
-    return f":service:{target.type_name}"
+    return service_gate(target.type_name)
 
 
 class Deliverer:
@@ -115,7 +115,7 @@ class Deliverer:
         }
 
     def _limit_name(self, target: Target) -> str:
-        return f":limit:{fingerprint(target.limiter, self._salt)}"
+        return limit_gate(target.limiter, self._salt)
 
     @property
     def _backoff(self) -> Backoff:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -49,6 +50,49 @@ def _write(line: str) -> None:
 def _when(moment: datetime, now: datetime) -> str:
     """Write in how long something will happen."""
     return "now" if moment <= now else f"in {spell(moment - now)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that is told with a word for how it is, what it is about, and perhaps what to do."""
+
+    word: str
+    style: str
+    subject: str
+    text: str
+    advice: str = ""
+
+
+def line(text: str) -> None:
+    """Print one line, on a terminal in bold."""
+    if is_terminal():
+        Console().print(Text(one_line(text), style="bold"))
+    else:
+        _write(one_line(text))
+
+
+def heading(text: str) -> None:
+    """Print the heading of what follows, on a terminal only."""
+    if is_terminal():
+        _write("")
+        line(text)
+
+
+def entries(rows: Iterable[Entry]) -> None:
+    """Print entries, each as a paragraph on a terminal, else as a tab-separated line."""
+    if not is_terminal():
+        for row in rows:
+            _write("\t".join(map(one_line, (row.word, row.subject, row.text, row.advice))).rstrip("\t"))
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        text = Text.assemble((one_line(row.subject), "bold"), f": {one_line(row.text)}")
+        if row.advice:
+            text.append(f"\n→ {one_line(row.advice)}", style="cyan")
+        grid.add_row(Text(row.word, style=row.style), text)
+    Console().print(grid)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:

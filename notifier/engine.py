@@ -18,7 +18,7 @@ from notifier.clock import Clock, Leap, LeapWatch
 from notifier.config import Config, Useapi, Watch
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
-from notifier.gatebook import API_GATE, fingerprint
+from notifier.gatebook import API_GATE, api_fingerprint
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
 from notifier.poller import Limits, Poller
@@ -317,7 +317,7 @@ class Engine:
 
 
 def _fingerprint(useapi: Useapi, salt: str) -> str:
-    return fingerprint(f"{useapi.base_url} {useapi.token.reveal()}", salt)
+    return api_fingerprint(useapi.base_url, useapi.token.reveal(), salt)
 
 
 def _limits_of_wire(config: Config) -> tuple[timedelta, int]:

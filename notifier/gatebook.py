@@ -20,6 +20,21 @@ def fingerprint(secret: str, salt: str) -> str:
     return hashlib.sha256(f"{salt}\0{secret}".encode()).hexdigest()[:32]
 
 
+def api_fingerprint(base_url: str, token: str, salt: str) -> str:
+    """Return what tells one token at one address of the API from any other."""
+    return fingerprint(f"{base_url} {token}", salt)
+
+
+def limit_gate(limiter: str, salt: str) -> str:
+    """Return the name of the gate of what a service counts requests by."""
+    return f":limit:{fingerprint(limiter, salt)}"
+
+
+def service_gate(type_name: str) -> str:
+    """Return the name of the gate of a whole service."""
+    return f":service:{type_name}"
+
+
 def written_down(name: str, gate: Gate, clock: Clock, *, mark: str | None = None) -> StoredGate:
     """Return how a gate stands now, as the state file keeps it."""
     now, monotonic = clock.now(), clock.monotonic()

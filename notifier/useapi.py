@@ -76,6 +76,8 @@ class UseApi:
         self._clock = clock
         self.clock_offset = timedelta(0)
         """By how much the API's clock was ahead of ours at its last answer; a second is none."""
+        self.is_dated = False
+        """Whether its last answer said when it was made."""
         self._wire = Wire(
             timeout=settings.timeout,
             connections=settings.concurrency,
@@ -108,6 +110,7 @@ class UseApi:
             return Refused(Trouble.UNAVAILABLE, answer.broken_off)
         now = self._clock.now()
         offset = answered_at(answer.headers, now) - now
+        self.is_dated = "Date" in answer.headers
         self.clock_offset = offset if _TICK < abs(offset) < _NONSENSE else timedelta(0)
         # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
         reading = classify(answer.masked(self._masker.mask), now=now)

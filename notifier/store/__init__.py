@@ -231,6 +231,10 @@ class Store:
 
         return await self._run(work)
 
+    async def known_salt(self) -> str | None:
+        """Return the same without making one."""
+        return await self._run(reading.salt)
+
 
 __all__ = [
     "AttemptRow",

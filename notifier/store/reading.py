@@ -190,6 +190,12 @@ def ids_in_state(connection: sqlite3.Connection, state: str, target: str | None)
     yield from (row[0] for row in rows.fetchall())
 
 
+def salt(connection: sqlite3.Connection) -> str | None:
+    """Return the state file's random text for fingerprints; None while it has none."""
+    row = connection.execute("SELECT value FROM fact WHERE name = 'salt'").fetchone()
+    return None if row is None else str(row[0])
+
+
 def data_version(connection: sqlite3.Connection) -> int:
     """Return a number that changes when another process has changed the state file."""
     (version,) = connection.execute("PRAGMA data_version").fetchone()

@@ -31,13 +31,19 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 async def command(
-    *arguments: str, extra: Mapping[str, str] | None = None, stdin: bytes | None = None, by_name: bool = False
+    *arguments: str,
+    extra: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    by_name: bool = False,
+    within: Sequence[str] = (),
 ) -> tuple[int, str, str]:
     """Run ``notifier ARGUMENTS`` to its end; return exit code, stdout and stderr.
 
-    `by_name` runs the installed command, which goes by a name that Python's own start has not.
+    `by_name` runs the installed command, which goes by a name that Python's own start has not; `within` is a
+    command that runs another one in its own place.
     """
     process = await asyncio.create_subprocess_exec(
+        *within,
         *([COMMAND] if by_name else [sys.executable, "-m", "notifier"]),
         *arguments,
         stdin=asyncio.subprocess.PIPE if stdin is not None else asyncio.subprocess.DEVNULL,

@@ -1,0 +1,119 @@
+"""``notifier doctor``: whether what the watchlist says would work, found out without disturbing anybody.
+
+It asks little of the API, sends no message, takes no lock and writes nothing, so that it may be run at any
+time beside the daemon. What it finds is one `Finding` for each thing looked at.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from notifier import loading, paths
+from notifier.clock import Clock, SystemClock
+from notifier.config import Config
+from notifier.doctor import credentials
+from notifier.doctor.finding import Check, Finding, Health
+from notifier.doctor.receivers import receivers
+from notifier.doctor.routes import routes
+from notifier.doctor.storage import Remembered, storage
+from notifier.doctor.upstream import Limits, upstream
+from notifier.loading import InvalidConfigError, Loaded
+from notifier.secret import Masker
+from notifier.settings import Unresolved
+
+_UNRESOLVED = "its secrets could not be read"
+
+
+async def examine(
+    file: str, state_file: str | None, *, limits: Limits, clock: Clock | None = None
+) -> list[Finding]:
+    """Look at everything that a watchlist names and return what was found, in the order of looking."""
+    clock = clock or SystemClock()
+    sources = credentials.sources(os.environ)
+    try:
+        loaded, error = loading.load(file, sources=sources), None
+    except InvalidConfigError as found:
+        loaded, error = None, found
+    config = loaded.config if loaded is not None else _unresolved(file)
+    findings = [*_config(file, config, loaded, error), *credentials.credentials(sources)]
+    of_storage, remembered = await _storage(config, state_file)
+    findings += of_storage
+    if loaded is not None:
+        findings += await _others(loaded, remembered, limits, clock)
+    elif config is not None:
+        findings.append(Finding(Check.TOKEN, "useapi.net", Health.SKIPPED, f"not asked: {_UNRESOLVED}"))
+        skipped = f"not asked: {_UNRESOLVED}"
+        findings += (Finding(Check.TARGET, name, Health.SKIPPED, skipped) for name in config.targets)
+    if config is not None:
+        findings += routes(config)
+    mask = Masker(loaded.secrets if loaded is not None else ()).mask
+    return [replace(one, detail=mask(one.detail), advice=mask(one.advice)) for one in findings]
+
+
+def _unresolved(file: str) -> Config | None:
+    """Return what the watchlist says beside its secrets, if no more than these are wrong."""
+    try:
+        return loading.load(file, resolve=False).config
+    except InvalidConfigError:
+        return None
+
+
+def _config(
+    file: str, config: Config | None, loaded: Loaded | None, error: InvalidConfigError | None
+) -> Iterator[Finding]:
+    if error is not None:
+        advice = "mend it: nothing runs on it before, and a running daemon keeps to the earlier one"
+        if config is not None:
+            advice = "give the reference something to lead to"
+            if credentials.ENVIRONMENT_FILE.exists() and any("environment" in one for one in error.lines()):
+                advice = f"where it is in {credentials.ENVIRONMENT_FILE}: {_WITH_ENVIRONMENT}"
+        for line in error.lines():
+            yield Finding(Check.CONFIG, file, Health.FAILED, line.removeprefix(f"{file}:"), advice)
+    elif loaded is not None:
+        watches, targets = len(loaded.config.watch), len(loaded.config.targets)
+        detail = f"valid, its secrets are there: {_count(watches, 'watch')}, {_count(targets, 'target')}"
+        yield Finding(Check.CONFIG, file, Health.OK, detail)
+        for warning in loaded.warnings:
+            line = warning.line(file).removeprefix(f"{file}:")
+            yield Finding(Check.CONFIG, file, Health.WARNING, line)
+
+
+_WITH_ENVIRONMENT = (
+    "sudo systemd-run --quiet --pipe --wait"
+    f" -p EnvironmentFile={credentials.ENVIRONMENT_FILE} notifier doctor"
+)
+
+
+def _count(number: int, noun: str) -> str:
+    plural = "" if number == 1 else "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{plural}"
+
+
+async def _storage(config: Config | None, state_file: str | None) -> tuple[list[Finding], Remembered]:
+    configured = config.state if config is not None else None
+    if isinstance(configured, Unresolved) and state_file is None:
+        detail = "the reference in state: leads nowhere here"
+        finding = Finding(Check.STATE, "state", Health.FAILED, detail, "name it: --state-file PATH")
+        return [finding], Remembered()
+    return await storage(Path(paths.state_file(state_file, configured)))
+
+
+async def _others(loaded: Loaded, remembered: Remembered, limits: Limits, clock: Clock) -> list[Finding]:
+    """Ask the API and the targets at the same time."""
+    config = loaded.config
+    of_api, of_targets = await asyncio.gather(
+        upstream(config, remembered, limits=limits, clock=clock),
+        receivers(
+            config.targets,
+            remembered,
+            timeout=config.delivery.timeout,
+            masker=Masker(loaded.secrets),
+            clock=clock,
+        ),
+    )
+    return [*of_api, *of_targets]
+
+
+__all__ = ["Check", "Finding", "Health", "Limits", "examine"]
