@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs pixverse-notifier as a systemd service, upgrades it, or removes it; --help explains.
 #
-# May be run again at any time. Each release gets a directory of its own, and nothing that runs is touched before
-# the new release stands and accepts the watchlist. When it does not start, the earlier one comes back.
+# May be run again at any time; where all is as it should be, nothing is touched. Each release gets a directory of
+# its own, and nothing that runs is touched before the new release stands and accepts the watchlist. When it does not
+# start, or this script is cut short, the earlier one comes back, with a state file that it can read.
 set -euo pipefail
 umask 022
 PATH=$PATH:/usr/sbin:/sbin
@@ -14,6 +15,7 @@ readonly CONFIG=/etc/notifier
 readonly WATCHLIST=$CONFIG/watchlist.yaml
 readonly STATE=/var/lib/notifier
 readonly COMMAND=/usr/local/bin/notifier
+readonly SHARE=/usr/local/share
 readonly SYSUSERS=/etc/sysusers.d/notifier.conf
 readonly UNIT=/etc/systemd/system/notifier.service
 readonly DROP_INS=$UNIT.d
@@ -21,6 +23,15 @@ readonly BACKOFF=$DROP_INS/10-restart-backoff.conf
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE CHECKOUT=${HERE%/*}
+
+# What a release brings beside the program: where it is looked for, and as what the release has it.
+readonly EXTRAS=(
+    "$SHARE/man/man1/notifier.1" man
+    "$SHARE/bash-completion/completions/notifier" bash
+    "$SHARE/zsh/site-functions/_notifier" zsh
+    "$SHARE/fish/vendor_completions.d/notifier.fish" fish
+    "$CONFIG/watchlist.schema.json" schema
+)
 
 usage() {
     cat <<'USAGE'
@@ -30,6 +41,7 @@ Usage: sudo systemd/install.sh [--wheel FILE] [--find-links DIR] [--no-start]
 Installs the checkout that this script is part of, or upgrades to it:
   /opt/notifier                          the releases and the link `current`
   /usr/local/bin/notifier                the command
+  /usr/local/share                       its manual page, and completion for those of bash, zsh and fish that are there
   /etc/notifier/watchlist.yaml           from config/watchlist.yaml, unless it is there already
   /etc/notifier/credentials              secrets, one file for each, for root's eyes only
   /etc/systemd/system/notifier.service   the unit; the service starts once the watchlist is complete
@@ -72,8 +84,18 @@ check_machine() {
     [ -x "$PYTHON" ] || die "there is no $PYTHON; on Debian and Ubuntu: apt install python3-venv"
     "$PYTHON" -I -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "$PYTHON is $("$PYTHON" -V), but Python 3.11 or newer is needed"
-    "$PYTHON" -I -c 'import ensurepip, venv' 2>/dev/null ||
-        die "$PYTHON cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"
+    pip=$(find_pip) || die "$PYTHON cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv"
+}
+
+# Prints where the pip is that Python has for virtual environments. It is run out of its wheel: installing it into
+# each release would take longer than all the rest, and no release needs it.
+find_pip() {
+    "$PYTHON" -I - 2>/dev/null <<'CODE'
+import ensurepip, pathlib, sysconfig, venv
+places = sysconfig.get_config_var("WHEEL_PKG_DIR"), pathlib.Path(ensurepip.__file__).with_name("_bundled")
+wheels = [wheel for place in places if place for wheel in sorted(pathlib.Path(place).glob("pip-*.whl"))]
+print(wheels[0] / "pip")
+CODE
 }
 
 # What is to be installed: sets source, version and a fingerprint that changes with either or with Python.
@@ -82,12 +104,12 @@ find_source() {
         source=$(realpath -e -- "$wheel" 2>/dev/null) || die "there is no wheel $wheel"
         version=$(basename -- "$source" | sed -n 's/^pixverse_notifier-\([^-]*\)-.*\.whl$/\1/p')
         [ -n "$version" ] || die "$wheel is not a wheel of pixverse-notifier"
-        fingerprint=$( { "$PYTHON" -V; sha256sum <"$source"; } | sha256sum)
+        fingerprint=$({ "$PYTHON" -V; sha256sum <"$source"; } | sha256sum)
     else
         source=$CHECKOUT
         version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$source/notifier/__init__.py" 2>/dev/null) ||
             die "$source is not a checkout of pixverse-notifier; give a --wheel"
-        fingerprint=$( { "$PYTHON" -V; checkout_sums; } | sha256sum)
+        fingerprint=$({ "$PYTHON" -V; checkout_sums; } | sha256sum)
     fi
     [ -z "$find_links" ] || find_links=$(realpath -e -- "$find_links" 2>/dev/null) || die "there is no directory $find_links"
 }
@@ -106,87 +128,104 @@ choose_release() {
     done
 }
 
-holds_the_same() {
-    [ "$(cat -- "$1/.fingerprint" 2>/dev/null)" = "$fingerprint" ] && "$1/bin/notifier" --version >/dev/null 2>&1
-}
+holds_the_same() { [ "$(cat -- "$1/.fingerprint" 2>/dev/null)" = "$fingerprint" ]; }
 
 build_release() {
     local offline=()
-    if [ -e "$release" ]; then
-        say "$release is there already"
-        return
-    fi
+    [ ! -e "$release" ] || return 0
     [ -z "$find_links" ] || offline=(--no-index --find-links "$find_links")
     say "building $release"
     trap 'rm -rf -- "$release"' EXIT
     mkdir -p -- "$PREFIX/releases"
-    "$PYTHON" -I -m venv -- "$release"
-    "$release/bin/python" -I -m pip install --quiet --no-input --disable-pip-version-check \
+    "$PYTHON" -I -m venv --without-pip -- "$release"
+    "$release/bin/python" -I "$pip" install --quiet --no-input --disable-pip-version-check --no-warn-script-location \
         ${offline[@]+"${offline[@]}"} -- "$source" || die "pip could not install $source; nothing was changed"
-    "$release/bin/notifier" --version >/dev/null || die "what was installed does not run; nothing was changed"
+    write_extras || die "what was installed does not run; nothing was changed"
     printf '%s\n' "$fingerprint" >"$release/.fingerprint"
     trap - EXIT
 }
 
+# Lets the release print what it brings, all in one go, since a start takes a while: the schema, the manual page,
+# and what makes those shells complete it that are there. What an older release does not know is not there.
+write_extras() {
+    local shell extras=(schema man)
+    for shell in bash zsh fish; do
+        ! command -v "$shell" >/dev/null || extras+=("$shell")
+    done
+    mkdir -- "$release/extras"
+    "$release/bin/python" -I - "$release/extras" "${extras[@]}" <<'CODE'
+import contextlib, pathlib, sys
+from notifier.cli import main
+
+directory, *extras = sys.argv[1:]
+for extra in extras:
+    command = [extra] if extra in ("schema", "man") else ["completion", extra]
+    if command[0] in main.commands:
+        with pathlib.Path(directory, extra).open("w") as file, contextlib.redirect_stdout(file):
+            main(command, prog_name="notifier", standalone_mode=False)
+CODE
+}
+
 add_user() {
-    install -D -m 644 -- "$HERE/notifier.sysusers.conf" "$SYSUSERS"
+    place "$HERE/notifier.sysusers.conf" "$SYSUSERS"
     systemd-sysusers "$SYSUSERS"
 }
 
+# Copies a file to its place, unless it is there already.
+place() { cmp --quiet -- "$1" "$2" || install -D -m 644 -- "$1" "$2"; }
+
 write_config() {
-    install -d -m 755 -- "$CONFIG"
+    [ -d "$CONFIG" ] || install -d -m 755 -- "$CONFIG"
     install -d -m 700 -- "$CONFIG/credentials"
-    "$release/bin/notifier" schema | put 644 root "$CONFIG/watchlist.schema.json"
     [ ! -e "$WATCHLIST" ] && [ ! -L "$WATCHLIST" ] || return 0
     # The example takes its secrets from the environment, which suits a shell; a service has credentials.
     # shellcheck disable=SC2016 # these are references of the watchlist, not of the shell
     sed -e 's/\${env:USEAPI_TOKEN}/${credential:useapi-token}/' -e 's/\${env:SLACK_URL}/${credential:slack-url}/' \
         -e 's/\${env:DISCORD_URL}/${credential:discord-url}/' -e 's/\${env:MATTERMOST_URL}/${credential:mattermost-url}/' \
         -e 's/\${env:HOOK_SECRET}/${credential:webhook-secret}/' \
-        "$CHECKOUT/config/watchlist.yaml" | put 640 notifier "$WATCHLIST"
+        "$CHECKOUT/config/watchlist.yaml" >"$WATCHLIST.new"
+    chgrp -- notifier "$WATCHLIST.new"
+    chmod -- 640 "$WATCHLIST.new"
+    mv -- "$WATCHLIST.new" "$WATCHLIST"
     say "wrote $WATCHLIST"
 }
 
-# Writes standard input to a file at once: mode, group, file.
-put() {
-    cat >"$3.new"
-    chgrp -- "$2" "$3.new"
-    chmod -- "$1" "$3.new"
-    mv -- "$3.new" "$3"
-}
-
-# Runs a command of the new release as the service would be run: its user, its credentials, its environment.
+# Runs a command as the service would be run: its user, its credentials, its environment.
 as_service() {
-    local setting settings=(-p User=notifier)
+    local setting settings=(-p User=notifier -p "Environment=STATE_DIRECTORY=$STATE")
     while IFS= read -r setting; do
         settings+=(-p "$setting")
     done < <(cat -- "$HERE/notifier.service" "$DROP_INS"/*.conf 2>/dev/null |
         grep -E '^(LoadCredential|LoadCredentialEncrypted|SetCredential|Environment|EnvironmentFile)=.')
-    systemd-run --quiet --collect --wait --pipe "${settings[@]}" -- "$@" </dev/null
+    systemd-run --quiet --collect --wait --pipe "${settings[@]}" -- "$@"
 }
 
-service_runs() { systemctl --quiet is-active notifier.service; }
+# Says whether the service runs, or would soon: a failing one is started again and again.
+service_runs() {
+    case $(systemctl show --value --property ActiveState notifier.service) in
+        inactive | failed) return 1 ;;
+    esac
+}
 
-# Makes the new release the one that counts. Sets has_changed, and previous and kept for the way back.
+# Says whether the service is to be another one than it is: its release, its unit.
+differs() {
+    [ "$(readlink -- "$PREFIX/current")" != "releases/${release##*/}" ] ||
+        ! cmp --quiet -- "$HERE/notifier.service" "$UNIT" ||
+        { wants_backoff && ! cmp --quiet -- "$HERE/notifier.service.d/10-restart-backoff.conf" "$BACKOFF"; }
+}
+
+wants_backoff() { [ "$(systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p')" -ge 254 ]; }
+
+# Makes the new release the one that counts from the next start on.
 switch_over() {
-    previous=$(readlink -- "$PREFIX/current" || true)
-    kept=$(mktemp -d)
-    trap 'rm -rf -- "$kept"' EXIT
-    [ ! -e "$UNIT" ] || cp -- "$UNIT" "$kept/unit"
-    [ ! -e "$BACKOFF" ] || cp -- "$BACKOFF" "$kept/backoff"
-    has_changed=''
-    [ "$previous" = "releases/${release##*/}" ] || has_changed=yes
-    cmp --quiet -- "$HERE/notifier.service" "$UNIT" || has_changed=yes
-
     point_to "releases/${release##*/}"
-    install -m 644 -- "$HERE/notifier.service" "$UNIT"
-    if [ "$(systemd_version)" -ge 254 ]; then
-        install -D -m 644 -- "$HERE/notifier.service.d/10-restart-backoff.conf" "$BACKOFF"
+    place "$HERE/notifier.service" "$UNIT"
+    if wants_backoff; then
+        place "$HERE/notifier.service.d/10-restart-backoff.conf" "$BACKOFF"
     else
         rm -f -- "$BACKOFF"
     fi
     systemctl daemon-reload
-    link_command
 }
 
 point_to() {
@@ -194,42 +233,113 @@ point_to() {
     mv -T -- "$PREFIX/current.new" "$PREFIX/current"
 }
 
-systemd_version() { systemctl --version | sed -n '1s/^systemd \([0-9]*\).*/\1/p'; }
-
-link_command() {
-    if [ -e "$COMMAND" ] && [ "$(readlink -- "$COMMAND")" != "$PREFIX/current/bin/notifier" ]; then
-        say "left $COMMAND alone, which is something else; the command is $PREFIX/current/bin/notifier"
-        return
-    fi
-    mkdir -p -- "${COMMAND%/*}"
-    ln -sfn -- "$PREFIX/current/bin/notifier" "$COMMAND"
+# Sets what the way back needs: previous, was_running, kept (the unit) and state (where the state file is).
+remember() {
+    previous=$(readlink -- "$PREFIX/current" || true)
+    was_running=''
+    ! service_runs || was_running=yes
+    state=$(as_service "$release/bin/python" -I -c "$WHERE_STATE_IS" "$WATCHLIST" </dev/null) ||
+        die "the watchlist does not say where the state file is; nothing was changed"
+    kept=$(mktemp -d)
+    [ ! -e "$UNIT" ] || cp -- "$UNIT" "$kept/unit"
+    [ ! -e "$BACKOFF" ] || cp -- "$BACKOFF" "$kept/backoff"
 }
 
-start() {
+readonly WHERE_STATE_IS='
+import sys
+from notifier import loading, paths
+print(paths.state_file(None, loading.load(sys.argv[1]).config.state))'
+
+# Does a step of the state file's handover, as the user whose file it is.
+hand_over() { as_service "$PYTHON" -I - "$1" "$state" <"$CHECKOUT/notifier/handover.py"; }
+
+# Lets the new release take the place of what runs, if anything does. Ends this script when it does not start.
+start_anew() {
+    remember
+    trap give_up EXIT
+    systemctl stop notifier.service 2>/dev/null || true # it may not exist yet
+    hand_over keep || die "the state file could not be copied"
+    switch_over
+    systemctl start notifier.service || die "notifier $version does not start"
+    trap - EXIT
     systemctl --quiet enable notifier.service
-    if service_runs && [ -z "$has_changed" ]; then
-        return
-    fi
-    systemctl restart notifier.service
+    hand_over let-go || true
+    rm -rf -- "$kept"
 }
 
-# Puts the earlier release back, link and unit, and lets it run if it ran.
-roll_back() {
+# The way back, whatever it was that ended this script.
+give_up() {
+    trap '' INT TERM HUP
+    set +e
+    show_journal
+    systemctl stop notifier.service
+    if [ -z "$previous" ]; then
+        hand_over let-go
+        say "it is installed, but not started: mend it and run this script again" >&2
+    else
+        hand_over take-back >&2 || say "$state could not be taken back; $state.before is a copy of what it was" >&2
+        put_back
+        say_how_it_is_now >&2
+    fi
+    rm -rf -- "$kept"
+}
+
+put_back() {
     point_to "$previous"
-    [ ! -e "$kept/unit" ] || install -m 644 -- "$kept/unit" "$UNIT"
-    if [ -e "$kept/backoff" ]; then install -m 644 -- "$kept/backoff" "$BACKOFF"; else rm -f -- "$BACKOFF"; fi
+    [ ! -e "$kept/unit" ] || cp -- "$kept/unit" "$UNIT"
+    if [ -e "$kept/backoff" ]; then cp -- "$kept/backoff" "$BACKOFF"; else rm -f -- "$BACKOFF"; fi
     systemctl daemon-reload
-    if [ -n "$was_running" ]; then systemctl restart notifier.service; else systemctl stop notifier.service; fi
+}
+
+say_how_it_is_now() {
+    if [ -z "$was_running" ]; then
+        say "what there was before is back; it did not run"
+    elif systemctl start notifier.service; then
+        say "the earlier release is back and runs"
+    else
+        say "the earlier release is back, but does not start either: systemctl status notifier"
+    fi
 }
 
 show_journal() {
-    journalctl --quiet --no-pager --output cat --lines 15 --unit notifier.service >&2 || true
+    journalctl --quiet --no-pager --output cat --lines 15 --unit notifier.service >&2
 }
+
+# Puts links to the command and the extras to where they are looked for.
+link_all() {
+    local index
+    link "$PREFIX/current/bin/notifier" "$COMMAND"
+    [ -L "$CONFIG/watchlist.schema.json" ] || rm -f -- "$CONFIG/watchlist.schema.json" # it was a file once
+    for ((index = 0; index < ${#EXTRAS[@]}; index += 2)); do
+        link "$PREFIX/current/extras/${EXTRAS[index + 1]}" "${EXTRAS[index]}"
+    done
+}
+
+# Makes a link to a file, if that is there, unless something else has its name.
+link() {
+    if [ "$(readlink -- "$2")" = "$1" ]; then
+        [ -e "$1" ] || rm -f -- "$2"
+    elif [ -e "$2" ] || [ -L "$2" ]; then
+        say "left $2 alone, which is something else than a link to $1"
+    elif [ -e "$1" ]; then
+        mkdir -p -- "${2%/*}"
+        ln -s -- "$1" "$2"
+    fi
+}
+
+unlink_all() {
+    local index
+    unlink_ours "$PREFIX/current/bin/notifier" "$COMMAND"
+    for ((index = 0; index < ${#EXTRAS[@]}; index += 2)); do
+        unlink_ours "$PREFIX/current/extras/${EXTRAS[index + 1]}" "${EXTRAS[index]}"
+    done
+}
+
+unlink_ours() { [ "$(readlink -- "$2")" != "$1" ] || rm -f -- "$2"; }
 
 # Keeps the release in use and the one before it.
 prune_releases() {
     local directory
-    [ "$previous" != "releases/${release##*/}" ] || return 0
     for directory in "$PREFIX"/releases/*; do
         case releases/${directory##*/} in
             "releases/${release##*/}" | "$previous") ;;
@@ -239,37 +349,33 @@ prune_releases() {
 }
 
 install_service() {
-    local complaint='' was_running=''
+    local complaint accepts=yes
     check_machine
     find_source
     choose_release
     build_release
     add_user
     write_config
-    ! service_runs || was_running=yes
-    if ! complaint=$(as_service "$release/bin/notifier" check --resolve --config "$WATCHLIST" 2>&1); then
-        [ -z "$was_running" ] || [ -z "$wants_start" ] || {
-            say "$complaint" >&2
-            die "the new release does not accept the watchlist as it is; the running service was not touched"
-        }
-    else
-        complaint=''
-    fi
-    switch_over
-    if [ -n "$complaint" ]; then
+    complaint=$(as_service "$release/bin/notifier" check --resolve --config "$WATCHLIST" 2>&1 </dev/null) || accepts=''
+    if [ -z "$accepts" ] && service_runs; then
+        say "$complaint" >&2
+        die "the new release does not accept the watchlist as it is; the running service was not touched"
+    elif [ -z "$accepts" ]; then
+        ! differs || switch_over
+        link_all
         say_what_is_missing "$complaint"
     elif [ -z "$wants_start" ]; then
+        ! differs || switch_over
+        link_all
         say "installed notifier $version; start it with: systemctl enable notifier && systemctl restart notifier"
-    elif start; then
-        prune_releases
-        say "notifier $version is running: systemctl status notifier, journalctl -u notifier -f"
-    elif [ -n "$previous" ] && [ "$previous" != "releases/${release##*/}" ]; then
-        show_journal
-        roll_back || die "notifier $version does not start, nor does the earlier release: systemctl status notifier"
-        die "notifier $version does not start; the earlier release is back"
+    elif ! differs && systemctl --quiet is-active notifier.service; then
+        link_all
+        say "notifier $version is running already"
     else
-        show_journal
-        die "notifier $version is installed, but does not start: systemctl status notifier"
+        start_anew
+        link_all
+        [ "$previous" = "releases/${release##*/}" ] || prune_releases
+        say "notifier $version is running: systemctl status notifier, journalctl -u notifier -f"
     fi
 }
 
@@ -297,7 +403,7 @@ uninstall_service() {
         systemctl daemon-reload
         systemctl reset-failed notifier.service 2>/dev/null || true
     fi
-    [ "$(readlink -- "$COMMAND")" != "$PREFIX/current/bin/notifier" ] || rm -f -- "$COMMAND"
+    unlink_all
     rm -rf -- "$PREFIX"
     if [ -z "$purging" ]; then
         say "removed; $CONFIG and $STATE are still there (--purge removes them too)"
