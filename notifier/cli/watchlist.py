@@ -6,7 +6,6 @@ Imports what needs the network only where a command needs it, so that the others
 import asyncio
 import math
 import os
-import signal
 import sys
 import threading
 import time
@@ -43,7 +42,6 @@ _TURN_OF_A_THREAD = 0.0005
 @state_option
 def run(config: str | None, state_file: str | None) -> None:
     """Run the daemon until SIGTERM or SIGINT."""
-    _take_signals()
     _open_standard_streams()
     file = paths.config_file(config)
     try:
@@ -64,19 +62,6 @@ def run(config: str | None, state_file: str | None) -> None:
         sys.exit(1)
     finally:
         lock.release()
-
-
-def _take_signals() -> None:
-    """Until the daemon listens to signals itself: a stop is an orderly one, and a reload comes by itself.
-
-    The daemon starts no processes. Those that end under it as process 1 of a container are orphans of others,
-    such as probes that were cut short, whose remains nobody else takes away.
-    """
-    if os.getpid() == 1:
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
 
 
 def _open_standard_streams() -> None:
