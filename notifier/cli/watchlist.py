@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TextIO
 
 import click
 import structlog
@@ -47,21 +47,32 @@ def run(config: str | None, state_file: str | None) -> None:
     try:
         loaded = loading.load(file)
     except InvalidConfigError as error:
-        fail("\n".join(error.lines()), EXIT_CONFIG)
+        _fail(error.lines(), EXIT_CONFIG)
     path = paths.state_file(state_file, loaded.config.state)
     lock = RunLock(path)
     try:
         lock.acquire()
         _run_daemon(loaded, file, path)
     except InUseError as error:
-        fail(f"notifier: {error}", EXIT_IN_USE)
+        _fail([f"notifier: {error}"], EXIT_IN_USE)
     except StorageError as error:
-        fail(f"notifier: {error}", EXIT_STORAGE)
+        _fail([f"notifier: {error}"], EXIT_STORAGE)
     except Exception as error:
         structlog.get_logger().critical("daemon.crashed", exc_info=error)
         sys.exit(1)
     finally:
         lock.release()
+
+
+def _fail(lines: list[str], code: int) -> NoReturn:
+    fail("\n".join(_as_errors(lines, sys.stderr)), code)
+
+
+def _as_errors(lines: list[str], stream: TextIO | None) -> list[str]:
+    """Return the lines as the journal knows errors, if that is where they go; else as they are."""
+    from notifier.log import is_journal  # noqa: PLC0415
+
+    return [f"<3>{line}" for line in lines] if stream and is_journal(stream, os.environ) else lines
 
 
 def _open_standard_streams() -> None:
@@ -125,7 +136,7 @@ def check(config: str | None, resolve: bool) -> None:
     try:
         loaded = loading.load(file, resolve=resolve)
     except InvalidConfigError as error:
-        for line in error.lines():
+        for line in _as_errors(error.lines(), sys.stdout):
             click.echo(line)
         sys.exit(1)
     for warning in loaded.warnings:

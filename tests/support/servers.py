@@ -49,7 +49,7 @@ class Received:
 class Server:
     """Answers each path with its queue of replies, the last of which stays; remembers every request."""
 
-    def __init__(self) -> None:
+    def __init__(self, listener: socket.socket | None = None) -> None:
         self.requests: list[Received] = []
         self.url = ""
         self.now: Callable[[], datetime] | None = None
@@ -59,15 +59,18 @@ class Server:
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self._port = 0
+        self._listener = listener
 
     async def start(self) -> Self:
-        """Listen on a free port, or on the one of before."""
+        """Listen on a free port, on the one of before, or as who made the server says."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
+        if self._listener is not None:
+            await web.SockSite(self._runner, self._listener).start()
+        else:
+            await web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True).start()
         self._port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{self._port}"
         return self
@@ -136,9 +139,9 @@ def free_port() -> int:
 
 
 @contextlib.asynccontextmanager
-async def serving() -> AsyncIterator[Server]:
+async def serving(listener: socket.socket | None = None) -> AsyncIterator[Server]:
     """Run a server for the length of a test."""
-    server = await Server().start()
+    server = await Server(listener).start()
     try:
         yield server
     finally:

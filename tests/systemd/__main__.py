@@ -1,14 +1,17 @@
-"""Boots a machine and opens a shell in it: ``python -m tests.systemd``, as root."""
+"""Boots a machine with this checkout and its unit and opens a shell there: ``python -m tests.systemd``."""
 
 import subprocess
 
-from tests.systemd.booted import booted
+from tests.systemd.service import CREDENTIALS, ROOT, WATCHLIST, Service, installed
 
 
 def main() -> None:
     """See the module."""
-    with booted() as machine:
-        print("a machine with a systemd of its own; leave it with: exit")
+    with installed() as machine:
+        service = Service(machine)
+        service.watchlist((ROOT / "config" / "watchlist.yaml").read_text(encoding="utf-8"))
+        service.credential("useapi-token", "user:1-secret")
+        print(f"edit {WATCHLIST}, write {CREDENTIALS}/…, systemctl start notifier; leave with: exit")
         subprocess.run([*machine.inside, "bash", "-l"], check=False)
 
 

@@ -75,12 +75,32 @@ class Machine:
         lines = self.run("journalctl", "--output=json", "--all", "--no-pager", *options).stdout
         return [json.loads(line) for line in lines.splitlines()]
 
+    def follow(self, *options: str) -> Iterator[Record]:
+        """Yield such entries as they come, for as long as a test may wait for one."""
+        journalctl = [
+            "timeout",
+            str(PATIENCE),
+            "journalctl",
+            "--follow",
+            "--no-tail",
+            "--output=json",
+            "--all",
+        ]
+        with subprocess.Popen(
+            [*self.inside, *journalctl, *options], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+        ) as process:
+            assert process.stdout is not None
+            try:
+                yield from map(json.loads, process.stdout)
+            finally:
+                process.kill()
+
     def until(self, condition: Callable[[], Any], what: str = "it") -> None:
         """Wait until something is true in the machine, which does not tell us by itself."""
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not happen\n{self._last_words()}"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def _last_words(self) -> str:
         return self.run("journalctl", "--no-pager", "--lines=40", "--output=short-monotonic").stdout
