@@ -1,6 +1,7 @@
 """The log: one event a line on stderr, in the form that whoever reads it expects, without secrets.
 
-Whatever a value holds, a line stays a line: what cannot be seen is escaped, what is endless is cut. Under
+Whatever a value holds, a line stays a line: what cannot be seen is escaped, what is endless is cut, and of
+warnings that come by the hundred the rest is counted. Under
 systemd's journal a line carries a ``<N>`` priority and no time of its own; see
 https://www.freedesktop.org/software/systemd/man/latest/sd-daemon.html
 """
@@ -11,6 +12,7 @@ import math
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from types import TracebackType
 from typing import Any, TextIO
@@ -18,17 +20,15 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from notifier.flood import Floodgate
 from notifier.secret import Masker
 
 _Renderer = Callable[[Any, str, EventDict], str]
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-_STDLIB_LEVELS = {
-    logging.CRITICAL: "critical",
-    logging.ERROR: "error",
-    logging.WARNING: "warning",
-    logging.INFO: "info",
-}
+_STDLIB_LEVELS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO)
+_SAID_ONCE = ("track.", "config.", "daemon.")
+"""How the names begin of what is said once of each thing, however many there are."""
 _FIRST_KEYS = ("event", "level", "timestamp")
 _LONGEST_VALUE = 3_750
 _LONGEST_ESCAPE = 12
@@ -114,7 +114,26 @@ class _Lines:
 
 def _common(*, in_journal: bool) -> list[Processor]:
     stamp = [] if in_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
-    return [structlog.processors.add_log_level, *stamp, structlog.processors.format_exc_info, _fit_values]
+    level = structlog.processors.add_log_level
+    return [level, _Dam(), *stamp, structlog.processors.format_exc_info, _fit_values]
+
+
+class _Dam:
+    """Keeps warnings and errors from flooding the log, whoever makes them up."""
+
+    def __init__(self) -> None:
+        self._gate = Floodgate()
+
+    def __call__(self, _logger: Any, _name: str, event: EventDict) -> EventDict:
+        name = str(event["event"])
+        if event["level"] in {"debug", "info"} or name.startswith(_SAID_ONCE):
+            return event
+        is_admitted, count = self._gate.admit(name, time.monotonic())
+        if is_admitted:
+            return {**event, "left_out": count} if count else event
+        if count == 1:
+            structlog.get_logger().warning("log.shortened", lines=name)
+        raise structlog.DropEvent
 
 
 # --- What the values of an event become before anything is rendered
@@ -298,10 +317,9 @@ def _log_crash(
 
 class _Bridge(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        log = structlog.get_logger()
-        write: Callable[..., Any] = getattr(log, _level_name(record.levelno))
         has_error = isinstance(record.exc_info, tuple) and record.exc_info[0] is not None
-        write(
+        structlog.get_logger().log(
+            _level(record.levelno),
             "library.message",
             logger=record.name,
             message=_message(record).strip(),
@@ -309,8 +327,8 @@ class _Bridge(logging.Handler):
         )
 
 
-def _level_name(number: int) -> str:
-    return next((name for least, name in _STDLIB_LEVELS.items() if number >= least), "debug")
+def _level(number: int) -> int:
+    return next((least for least in _STDLIB_LEVELS if number >= least), logging.DEBUG)
 
 
 def _message(record: logging.LogRecord) -> str:

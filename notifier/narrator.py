@@ -93,7 +93,7 @@ class Narrator:
         before = self._template_trouble.news(warning)
         if before is None:
             return
-        log.warning(
+        log.error(
             "delivery.template_failed",
             target=self._target,
             delivery=delivery.id,

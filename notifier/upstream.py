@@ -23,6 +23,8 @@ from notifier.useapi import Refused, Trouble
 _SUBJECT = "useapi.net"
 _PATIENCE = timedelta(minutes=10)
 _UNHEALTHY_AFTER = 3
+_URGENT = frozenset({Trouble.TOKEN, Trouble.ACCOUNT})
+"""What does not mend itself: a person has to."""
 _MOMENT = timedelta(milliseconds=50)
 
 Report = Callable[[Alert], Awaitable[None]]
@@ -89,7 +91,7 @@ class Upstream:
             problem = Problem.TOKEN_REJECTED if is_rejected else Problem.UPSTREAM_UNREACHABLE
             reason = stored.reason or "as in the run before"
             self._outages[""] = _Outage(self._clock.monotonic(), reason, problem, is_urgent=is_rejected)
-            log.warning("upstream.unavailable", reason=reason)
+            _say_unavailable(reason, is_urgent=is_rejected)
 
     def renew(self, fingerprint: str) -> None:
         """Ask again at once: the token or the address is another one now."""
@@ -172,9 +174,9 @@ class Upstream:
             if outage is not None:
                 await self._resolve(key, outage.problem)
             outage = self._outages[key] = _Outage(self._clock.monotonic(), refused.reason, problem)
-            log.warning("upstream.unavailable", reason=refused.reason, **_account(key))
+            _say_unavailable(refused.reason, key, is_urgent=refused.trouble in _URGENT)
         outage.reason = refused.reason
-        outage.is_urgent = refused.trouble in {Trouble.TOKEN, Trouble.ACCOUNT}
+        outage.is_urgent = refused.trouble in _URGENT
         await self._tell(key, outage)
 
     async def remind(self) -> None:
@@ -214,6 +216,13 @@ def _pace(spacing: timedelta) -> Pace:
     """
     count = max(1, _MOMENT // spacing)
     return Pace(count, count * spacing)
+
+
+def _say_unavailable(reason: str, key: str = "", *, is_urgent: bool) -> None:
+    if is_urgent:
+        log.error("upstream.unavailable", reason=reason, **_account(key))
+    else:
+        log.warning("upstream.unavailable", reason=reason, **_account(key))
 
 
 def _account(key: str) -> dict[str, str]:
