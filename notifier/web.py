@@ -5,6 +5,7 @@ Answers only to names that are its own, so that no page of somebody else's can r
 
 import ipaddress
 import json
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from notifier.clock import Clock
@@ -163,3 +165,11 @@ class Site:
 def _json(value: Any, status: int = 200) -> web.Response:
     text = json.dumps(value, ensure_ascii=True, indent=2) + "\n"
     return web.Response(text=text, content_type="application/json", status=status)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Say whether what aiohttp logs is more than that a stranger sent what is no HTTP: he gets a 400."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+logging.getLogger("aiohttp.server").addFilter(_is_worth_a_line)

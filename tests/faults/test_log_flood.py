@@ -69,20 +69,21 @@ async def test_tracks_and_targets_that_fail_otherwise_each_time_flood_nothing(
     assert len(running.records("upstream.unavailable")) == 1
 
 
-async def test_whoever_talks_nonsense_to_the_listener_is_not_heard_at_length(
+async def test_whoever_talks_nonsense_to_the_listener_is_not_heard(
     tmp_path: Path, api: Server, receiver: Server
 ) -> None:
     scene = Scene(tmp_path, api, receiver)
     port = free_port()
     scene.http = f"127.0.0.1:{port}"
-    began = time.monotonic()
     async with daemon(scene.write()) as running:
         for nonsense in (b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/9.9\r\nHost: \x00\r\n\r\n", b"\r\n" * 9):
-            for _ in range(120):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(nonsense)
+                writer.write_eof()
+                await reader.read()
                 writer.close()
         async with aiohttp.ClientSession() as session, session.get(f"http://{scene.http}/healthz") as answer:
             assert answer.status == 200
-        assert len(running.records("library.message")) >= BURST, "this test is of no use any more"
-        assert_readable(running, time.monotonic() - began)
+        assert await running.stop() == 0
+    assert [record["event"] for record in running.records()] == ["daemon.started", "daemon.stopped"]

@@ -33,6 +33,15 @@ def test_promtool_accepts_the_rules() -> None:
     promtool("check", "rules", str(FILE))
 
 
+def test_the_job_that_the_readme_shows_is_the_one_that_the_rules_go_by(tmp_path: Path) -> None:
+    (shown,) = [block for block in re.findall(r"```text\n(.*?)```", README, re.DOTALL) if "job_name" in block]
+    file = tmp_path / "prometheus.yml"
+    file.write_text(shown.replace("/etc/prometheus/pixverse-notifier.yaml", str(FILE)))
+    promtool("check", "config", str(file))
+    (job,) = yaml.safe_load(shown)["scrape_configs"]
+    assert {*re.findall(r'job="([^"]*)"', FILE.read_text(encoding="utf-8"))} == {job["job_name"]}
+
+
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
     promtool("test", "rules", str(TESTS))
 
