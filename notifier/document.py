@@ -21,7 +21,7 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _TEXT_TAG = "tag:yaml.org,2002:str"
 # What YAML does not take at all, and what its versions 1.1 and 1.2 disagree on being the end of a line.
 _FORBIDDEN = re.compile("[^\t\n\r -~\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|[\u2028\u2029]")
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Scalar(str):
@@ -120,7 +120,7 @@ def parse(text: str) -> tuple[Any, list[Mistake]]:
         raise BrokenDocumentError([Mistake(place_after(text[: forbidden.start()]), "", message)])
     reader = _Reader()
     try:
-        for event in yaml.parse(text, Loader=_LOADER):
+        for event in yaml.parse(text, Loader=LOADER):
             reader.take(event)
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise BrokenDocumentError([*reader.mistakes, _syntax_mistake(text, error)]) from None

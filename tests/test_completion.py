@@ -1,6 +1,7 @@
 """What Tab gives in real shells, and that it is quick and silent whatever is wrong."""
 
 import asyncio
+import json
 import os
 import subprocess
 from collections.abc import Callable
@@ -30,13 +31,15 @@ targets:
   band-room: {{type: slack, url: "${{credential:slack-url}}"}}
 watch:
   - {{audio_id: '{first}', name: 'Intro: theme, "loud"'}}
-  - 'user:9-pixverse:$(touch$IFS''pwned)@example.com-music:9'
+  - {strange}
 state: {state}
 """
+STRANGE = "user:9-pixverse:$(touch${IFS}pwned);*'`&@example.com-music:9"
+"""An audio_id as a shell must never read one."""
 LINES = {
-    "notifier sta": ["status"],
     "notifier test --event failed archive b": ["test", "--event", "failed", "archive", "band-room"],
     "notifier deliveries --target=ar": ["deliveries", "--target=archive"],
+    "notifier watch remove user:9": ["watch", "remove", STRANGE],
 }
 """What is typed before Tab in a real shell, and the words after it."""
 
@@ -54,6 +57,11 @@ OFFERED = {
     "notifier test archive ": ["band-room"],
     "notifier test --event ": ["completed", "failed"],
     "notifier check --res": ["--resolve"],
+    "notifier watch ": ["add", "remove"],
+    "notifier watch remove user:9-": [STRANGE],
+    "notifier watch add --notify ar": ["archive"],
+    "notifier watch add --notify archive --notify ": ["band-room"],
+    "notifier watch add --event=st": ["--event=stalled"],
 }
 """What is offered where the cursor stands at the end of a line."""
 
@@ -66,7 +74,12 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     path = tmp_path_factory.mktemp("completion")
     os.mkfifo(path / "fifo")
-    text = WATCHLIST.format(fifo=path / "fifo", first=audio_id(1), state=path / "state.db")
+    text = WATCHLIST.format(
+        fifo=path / "fifo",
+        first=audio_id(1),
+        strange=json.dumps(STRANGE.replace("$", "$$")),
+        state=path / "state.db",
+    )
     (path / "watchlist.yaml").write_text(text)
     asyncio.run(fill(path / "state.db"))
     for shell, file in (("bash", "notifier"), ("zsh", "_notifier"), ("fish", "notifier.fish")):

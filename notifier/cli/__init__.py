@@ -8,6 +8,7 @@ from notifier.cli.deliveries import deliveries
 from notifier.cli.doctor import doctor
 from notifier.cli.manual import manual
 from notifier.cli.outbox import resume, status
+from notifier.cli.watch import watch
 from notifier.cli.watchlist import check, demo, run, schema, test
 
 
@@ -17,7 +18,20 @@ def main() -> None:
     """Watch PixVerse music tracks and tell Slack, Discord, Mattermost or any webhook when they end."""
 
 
-for command in (run, check, test, status, deliveries, resume, doctor, schema, completion, manual, demo):
+for command in (
+    run,
+    check,
+    test,
+    status,
+    deliveries,
+    resume,
+    doctor,
+    watch,
+    schema,
+    completion,
+    manual,
+    demo,
+):
     main.add_command(command)
 
 __all__ = ["main"]

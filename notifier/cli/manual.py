@@ -65,6 +65,10 @@ _SIGNALS = (
 )
 _EXAMPLES = (
     (
+        'notifier watch add "$AUDIO_ID" --name "Intro theme" --notify band-room',
+        "Watch a track that POST music/create has just answered with; a running daemon polls it at once.",
+    ),
+    (
         "notifier check && notifier test",
         "Find every mistake in the watchlist, then send each target a sample.",
     ),

@@ -17,6 +17,7 @@ from notifier import document, loading, paths
 from notifier.delivery import DeliveryState
 from notifier.document import Mapping, Scalar, Sequence_, value_at
 from notifier.mistake import printable
+from notifier.secret import has_reference
 
 _MOST = 200
 """More of them help nobody who chooses one."""
@@ -76,7 +77,12 @@ def _tracks(context: click.Context) -> Words:
         audio_id = value_at(entry, ("audio_id",)) if isinstance(entry, Mapping) else entry
         if isinstance(audio_id, Scalar):
             name = value_at(entry, ("name",))
-            yield str(audio_id), str(name) if isinstance(name, Scalar) else ""
+            yield _literal(audio_id), _literal(name) if isinstance(name, Scalar) else ""
+
+
+def _literal(text: str) -> str:
+    """Return a text as it is meant; a reference is left as one."""
+    return text if has_reference(text) else text.replace("$$", "$")
 
 
 def _dead_letters(context: click.Context) -> Iterator[tuple[str, str]]:
