@@ -144,12 +144,14 @@ def _sync(directory: Path) -> None:
 
 def _words(error: OSError, file: Path) -> str:
     why = error.strerror or type(error).__name__
+    where = Path(os.path.realpath(file)).parent
     match error.errno:
         case errno.ENOENT:
             return f"{file} does not exist"
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            where = Path(os.path.realpath(file)).parent
-            return f"{file} cannot be replaced: {why} in {where}; as which user, and is it mounted read-only?"
+        case errno.EACCES | errno.EPERM:
+            return f"{file} cannot be replaced: {why}; run this as root or as who owns {where}"
+        case errno.EROFS:
+            return f"{file} cannot be replaced: {where} is read-only; change it where it comes from"
         case errno.EBUSY | errno.EXDEV:
             return f"{file} cannot be replaced: it is a mount of its own; change it where it comes from"
         case _:
