@@ -42,9 +42,10 @@ def rewrite(file: Path, change: Callable[[bytes], bytes], *, read: Callable[[Pat
 
 def _rewrite(file: Path, change: Callable[[bytes], bytes], read: Callable[[Path], bytes]) -> bool:
     for _ in range(_MOST_TRIES):
-        about, content = file.stat(), read(file)
+        about = file.stat()
         if not stat.S_ISREG(about.st_mode):
             raise RewritingError(f"{file} is no file that could be replaced")
+        content = read(file)
         changed = change(content)
         if changed == content:
             return False

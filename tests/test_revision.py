@@ -229,6 +229,7 @@ def test_an_entry_is_taken_out_as_a_person_would_have(text: str, index: int, exp
     [
         "watch:\n  - &a {audio_id: x}\n  - {<<: *a, name: y}\n",
         "watch:\n  - {audio_id: x, notify: &n [a]}\nalerts: *n\n",
+        "alerts: &n [b]\nwatch:\n  - {audio_id: x, notify: &n [a]}\ndefaults: {notify: *n}\n",
         "alerts: &all [x]\nwatch: *all\n",
         "<<: {watch: [x]}\nlog: {}\n",
     ],

@@ -132,6 +132,15 @@ def test_what_an_editor_writes_in_between_is_not_lost(file: Path) -> None:
     assert file.read_bytes() == b"some\nedited\nmore\n"
 
 
+def test_a_mode_that_is_given_in_between_is_kept(file: Path) -> None:
+    def change(content: bytes) -> bytes:
+        file.chmod(0o600)
+        return more(content)
+
+    assert rewritten(file, change)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
 def test_a_file_that_never_rests_is_left_alone(file: Path) -> None:
     def change(content: bytes) -> bytes:
         file.write_bytes(content + b"edited\n")
@@ -220,8 +229,16 @@ def test_a_file_that_would_change_hands_is_left_alone(shared: Path) -> None:
     assert names(file) == ["watchlist.yaml"]
 
 
-@pytest.mark.parametrize("what", ["absent", "directory"])
-def test_what_is_no_file_is_left_alone(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("absent", "absent does not exist"),
+        ("directory", "directory is no file that could be replaced"),
+        ("pipe", "pipe is no file that could be replaced"),
+    ],
+)
+def test_what_is_no_file_is_left_alone(tmp_path: Path, what: str, message: str) -> None:
     (tmp_path / "directory").mkdir()
-    with pytest.raises(RewritingError):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RewritingError, match=message):
         rewritten(tmp_path / what)
