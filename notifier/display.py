@@ -15,7 +15,6 @@ from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
 from notifier.duration import ago, spell
 from notifier.gate import GateState
-from notifier.report import Overview, TargetStatus
 from notifier.store import AttemptRow, DeliveryRow
 from notifier.text import one_line, shorten
 from notifier.track import Status
@@ -47,7 +46,7 @@ def _write(line: str) -> None:
     print(line)  # noqa: T201 - this module is what prints
 
 
-def _when(moment: datetime, now: datetime) -> str:
+def when(moment: datetime, now: datetime) -> str:
     """Write in how long something will happen."""
     return "now" if moment <= now else f"in {spell(moment - now)}"
 
@@ -63,10 +62,28 @@ class Entry:
     advice: str = ""
 
 
-def line(text: str) -> None:
-    """Print one line, on a terminal in bold."""
+def width() -> int:
+    """Return how many columns the terminal has."""
+    return Console().width
+
+
+def cut(text: str, columns: int) -> str:
+    """Return one line of so many columns at the most, however wide its characters are."""
+    shown = Text(one_line(text))
+    shown.truncate(columns, overflow="ellipsis")
+    return shown.plain
+
+
+def gap() -> None:
+    """Print an empty line, on a terminal only."""
     if is_terminal():
-        Console().print(Text(one_line(text), style="bold"))
+        _write("")
+
+
+def line(text: str, *, style: str = "bold") -> None:
+    """Print one line, on a terminal in a style."""
+    if is_terminal():
+        Console().print(Text(one_line(text), style=style))
     else:
         _write(one_line(text))
 
@@ -74,7 +91,7 @@ def line(text: str) -> None:
 def heading(text: str) -> None:
     """Print the heading of what follows, on a terminal only."""
     if is_terminal():
-        _write("")
+        gap()
         line(text)
 
 
@@ -82,13 +99,14 @@ def entries(rows: Iterable[Entry]) -> None:
     """Print entries, each as a paragraph on a terminal, else as a tab-separated line."""
     if not is_terminal():
         for row in rows:
-            _write("\t".join(map(one_line, (row.word, row.subject, row.text, row.advice))).rstrip("\t"))
+            cells = (row.word, row.subject, *([row.text] if row.text else []), row.advice)
+            _write("\t".join(map(one_line, cells)).rstrip("\t"))
         return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for row in rows:
-        text = Text.assemble((one_line(row.subject), "bold"), f": {one_line(row.text)}")
+        text = Text.assemble((one_line(row.subject), "bold"), f": {one_line(row.text)}" if row.text else "")
         if row.advice:
             text.append(f"\n→ {one_line(row.advice)}", style="cyan")
         grid.add_row(Text(row.word, style=row.style), text)
@@ -114,59 +132,6 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     for row in rows:
         shown.add_row(*(Text(one_line(cell), style=_STYLES.get(cell, "")) for cell in row))  # type: ignore[call-overload]
     console.print(shown)
-
-
-def print_overview(overview: Overview, now: datetime) -> None:
-    """Print what ``status`` shows."""
-    totals = overview.totals
-    running = "running" if overview.is_running else "not running"
-    valid = "valid" if overview.config_error is None else "INVALID"
-    _write(f"notifier is {running}; {overview.config_file} is {valid}")
-    if overview.config_error is not None:
-        for line in overview.config_error.splitlines():
-            _write(f"  {line}")
-    _write(f"deliveries: {totals.pending} pending, {totals.dead} dead, {totals.delivered} delivered")
-    if overview.api_reason is not None:
-        _write(f"useapi.net is not read for now: {one_line(overview.api_reason)}")
-    table(
-        "Tracks",
-        ("name", "status", "changed", "audio_id"),
-        (
-            (
-                track.name if track.is_watched else f"{track.name} (not watched)",
-                track.status,
-                ago(track.changed_at, now),
-                track.audio_id,
-            )
-            for track in overview.tracks
-        ),
-        empty="no tracks yet",
-    )
-    table(
-        "Targets",
-        ("target", "type", "state", "pending", "dead", "delivered", "what"),
-        (_target(target, now) for target in overview.targets),
-        empty="no targets",
-    )
-
-
-def _target(target: TargetStatus, now: datetime) -> tuple[str, ...]:
-    counts = (target.backlog.pending, target.backlog.dead, target.backlog.delivered)
-    return (target.name, target.type or "removed", target.state, *map(str, counts), _what(target, now))
-
-
-def _what(target: TargetStatus, now: datetime) -> str:
-    """Say why a target takes no messages, and when it does again or who has to act."""
-    reason = target.reason or ""
-    if target.is_gone:  # nothing is tried before its return
-        return reason
-    if target.state is GateState.PAUSED:
-        return f"paused {ago(target.since, now)}: {reason}; after mending: notifier resume {target.name}"
-    if target.until is not None:
-        return f"{reason}; next try {_when(target.until, now)}"
-    if target.backlog.dead and not reason:
-        return f"dead letters: notifier deliveries --state dead --target {target.name}"
-    return reason
 
 
 def print_deliveries(rows: Sequence[DeliveryRow], now: datetime, gone: Collection[str]) -> None:
@@ -199,7 +164,7 @@ def _next(row: DeliveryRow, now: datetime, gone: Collection[str]) -> str:
         return "removed"
     if row.next_attempt_at is None:
         return "paused"
-    return _when(row.next_attempt_at, now)
+    return when(row.next_attempt_at, now)
 
 
 def print_delivery(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 CONFIG = "/etc/notifier/watchlist.yaml"
 SYSTEM_STATE = Path("/var/lib/notifier")
+_UNIT = Path("/etc/systemd/system/notifier.service")
 _NAME = "state.db"
 
 
@@ -38,3 +39,8 @@ def state_file(
     except RuntimeError:
         return system / _NAME  # no home at all; opening it says what is wrong
     return base / "notifier" / _NAME
+
+
+def how_to_start(unit: Path = _UNIT) -> str:
+    """Return the command that starts the daemon on this machine."""
+    return "sudo systemctl start notifier" if unit.exists() else "notifier run"

@@ -1,7 +1,7 @@
 """What ``notifier status`` and ``/api/status`` say, put together from the state file and the watchlist."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,8 @@ class TrackStatus:
     is_watched: bool
     first_seen: datetime | None
     changed_at: datetime | None
+    stalled_at: datetime | None = None
+    """Since when people know that it takes long; None when it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class TargetStatus:
     backlog: Backlog
     is_gone: bool
     """Whether a valid watchlist does not name it."""
+    newest_error: str | None = None
+    """Why the last dead letter was given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Overview:
     api_reason: str | None
     tracks: tuple[TrackStatus, ...]
     targets: tuple[TargetStatus, ...]
+    api_until: datetime | None = None
+    """When the API is asked again, if it is not asked before."""
 
     @property
     def totals(self) -> Backlog:
@@ -80,13 +86,19 @@ async def overview(
     tracks = await store.tracks() if store is not None else []
     gates = await store.gates() if store is not None else {}
     backlogs = await store.backlogs() if store is not None else {}
+    errors = await store.newest_errors() if store is not None else {}
+    api = gates.get(API_GATE)
     return Overview(
         is_running,
         config_file,
         config_error,
-        *_api(gates.get(API_GATE), now),
+        *_api(api, now),
         tuple(_tracks(tracks, config)),
-        tuple(_targets(gates, backlogs, config, now)),
+        tuple(
+            replace(target, newest_error=errors.get(target.name))
+            for target in _targets(gates, backlogs, config, now)
+        ),
+        now + api.remaining(now) if api is not None and not api.is_open(now) else None,
     )
 
 
@@ -106,6 +118,7 @@ def _tracks(rows: list[TrackRow], config: Config | None) -> list[TrackStatus]:
             row.audio_id in labels if config is not None else row.unwatched_since is None,
             row.sighting.first_seen,
             row.changed_at,
+            None if row.sighting.is_final else row.sighting.stalled_at,
         )
         for row in rows
     ]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -209,12 +210,25 @@ async def test_status_for_people_says_since_when_and_what_to_do(watchlist: Path,
         await store.save_gate(StoredGate("band-room", GateState.PAUSED, "HTTP 404: no_service", since))
     code, out, _ = await command("status", "-c", str(watchlist))
     assert code == 0
-    assert out.splitlines()[:2] == [
-        f"notifier is not running; {watchlist} is valid",
-        "deliveries: 2 pending, 1 dead, 1 delivered",
-    ]
     paused = "paused 3d ago: HTTP 404: no_service; after mending: notifier resume band-room"
-    assert out.splitlines()[-1] == f"band-room\tslack\tpaused\t2\t0\t0\t{paused}"
+    assert out.splitlines() == [
+        "3 things need you; not running: 1 track under way, 1 done, 2 deliveries waiting",
+        "needs you\tthe daemon is not running\tstart it: notifier run",
+        "needs you\ttarget band-room is paused since 3d: HTTP 404: no_service\t"
+        "put a working url in; or mend it, then: notifier resume band-room",
+        "needs you\t1 dead letter for archive: HTTP 422: bad body\t"
+        "see which and why: notifier deliveries --state dead",
+        f"{watchlist} is valid; deliveries: 2 waiting, 1 dead, 1 delivered",
+        f"{audio_id(2)}\tUNKNOWN\t—\t{audio_id(2)}",
+        f"Intro theme\tCOMPLETED\t{_days_since_noon()} ago\t{audio_id(1)}",
+        f"Track 3 (not watched)\tCOMPLETED\t{_days_since_noon()} ago\t{audio_id(3)}",
+        "archive\twebhook\topen\t0\t1\t1\tdead: HTTP 422: bad body",
+        f"band-room\tslack\tpaused\t2\t0\t0\t{paused}",
+    ]
+
+
+def _days_since_noon() -> str:
+    return f"{(datetime.now(UTC) - NOON).days}d"
 
 
 async def test_status_with_an_invalid_watchlist_still_shows_the_state(watchlist: Path, state: Path) -> None:
@@ -244,6 +258,8 @@ async def test_status_says_whether_the_daemon_runs(watchlist: Path) -> None:
     watchlist.write_text(text)
     async with daemon(watchlist, extra=extra):
         assert (await printed("status", "--json", "-c", str(watchlist)))["running"] is True
+        _, out, _ = await command("status", "-c", str(watchlist))
+        assert re.match(r"running, .*: 2 tracks under way, 0 done, nothing waiting\n", out)
     assert (await printed("status", "--json", "-c", str(watchlist)))["running"] is False
 
 
@@ -384,7 +400,7 @@ async def test_status_says_when_the_api_is_not_read(watchlist: Path, state: Path
     assert status["api"] == {"state": "waiting", "reason": "HTTP 401: Unauthorized"}
     assert [target["name"] for target in status["targets"]] == ["archive", "band-room"]
     _, out, _ = await command("status", "-c", str(watchlist))
-    assert "useapi.net is not read for now: HTTP 401: Unauthorized" in out
+    assert "useapi.net refuses the token (HTTP 401: Unauthorized): no track is read" in out
 
 
 async def test_deliveries_are_dropped(state: Path) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from notifier import display, report
-from notifier.cli import words
+from notifier.cli import board, words
 from notifier.cli.options import config_option, json_option, state_option
 from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
@@ -14,8 +14,12 @@ from notifier.store import Store, is_running
 @config_option
 @state_option
 @json_option
-def status(config: str | None, state_file: str | None, as_json: bool) -> None:
-    """Show tracks, targets and the outbox, whether the daemon runs or not."""
+@click.option("--all", "is_all", is_flag=True, help="Show every track on a terminal, too.")
+def status(config: str | None, state_file: str | None, as_json: bool, is_all: bool) -> None:
+    """Show tracks, targets and the outbox, whether the daemon runs or not.
+
+    What needs a person comes first, then what is under way; on a terminal, what ended long ago is summed up.
+    """
     situation = Situation(config, state_file)
     now = SystemClock().now()
 
@@ -33,7 +37,7 @@ def status(config: str | None, state_file: str | None, as_json: bool) -> None:
     if as_json:
         display.print_json(report.overview_json(overview))
     else:
-        display.print_overview(overview, now)
+        board.show(overview, now, is_all=is_all)
 
 
 @click.command()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from notifier import paths
 from notifier.config import Useapi
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.gate import GateState
@@ -105,13 +106,9 @@ async def _read(path: Path) -> Remembered:
 def _daemon(path: Path, *, is_held: bool) -> Finding:
     if is_held:
         return Finding(Check.DAEMON, "notifier run", Health.OK, f"is running, on {path}")
-    return Finding(Check.DAEMON, "notifier run", Health.WARNING, f"is not running on {path}", how_to_start())
-
-
-def how_to_start() -> str:
-    """Return how the daemon is started on this machine."""
-    is_installed = Path("/etc/systemd/system/notifier.service").exists()
-    return "sudo systemctl start notifier" if is_installed else "notifier run"
+    return Finding(
+        Check.DAEMON, "notifier run", Health.WARNING, f"is not running on {path}", paths.how_to_start()
+    )
 
 
 def _failed(path: Path, why: str) -> Finding:

@@ -200,6 +200,10 @@ class Store:
         """Return how the outbox stands, by target."""
         return await self._run(reading.backlogs)
 
+    async def newest_errors(self) -> dict[str, str]:
+        """Return why the last dead letter of each target was given up."""
+        return await self._run(reading.newest_errors)
+
     async def deliveries(
         self, *, target: str | None = None, state: str | None = None, ids: Sequence[int] | None = None
     ) -> list[DeliveryRow]:

@@ -109,6 +109,15 @@ def _oldest_pending(connection: sqlite3.Connection, target: str) -> datetime | N
     return _moment(oldest)
 
 
+def newest_errors(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return why the last dead letter of each target was given up."""
+    rows = connection.execute(
+        "SELECT target, last_error, max(settled_at) FROM delivery"
+        " WHERE state = 'dead' AND last_error IS NOT NULL GROUP BY target"
+    )
+    return {target: error for target, error, _ in rows}
+
+
 def deliveries(
     connection: sqlite3.Connection,
     *,
