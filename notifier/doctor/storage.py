@@ -19,6 +19,8 @@ from notifier.text import one_line
 
 _SERVICE = Path("/var/lib/notifier")
 _USER = "notifier"
+_DAEMON = "notifier run"
+_AS_ROOT = "ask as root: sudo notifier doctor"
 _PATIENCE = 5.0
 """How many seconds the pages of a large file are looked at."""
 _MIB = 1024 * 1024
@@ -64,14 +66,13 @@ def wait_of(gate: StoredGate, now: datetime) -> timedelta:
 
 async def storage(path: Path) -> tuple[list[Finding], Remembered]:
     """Look at the state file and read what it remembers; leave no trace."""
-    is_held = is_running(path)
-    findings, remembered = [_daemon(path, is_held=is_held)], Remembered()
+    findings, remembered = [_daemon(path)], Remembered()
     try:
         if _is_there(path):
             health = await asyncio.to_thread(look, path, seconds=_PATIENCE)
             findings.append(_file(path, health))
             findings += _strangers(path)
-            if health.version == health.newest:
+            if health.version == health.newest and not _is_corrupt(health):
                 remembered = await _read(path)
                 findings += _outbox(remembered.backlogs)
         else:
@@ -103,26 +104,30 @@ async def _read(path: Path) -> Remembered:
         )
 
 
-def _daemon(path: Path, *, is_held: bool) -> Finding:
+def _daemon(path: Path) -> Finding:
+    try:
+        is_held = is_running(path)
+    except StorageError as error:
+        return Finding(Check.DAEMON, _DAEMON, Health.SKIPPED, one_line(str(error)), _AS_ROOT)
     if is_held:
-        return Finding(Check.DAEMON, "notifier run", Health.OK, f"is running, on {path}")
-    return Finding(
-        Check.DAEMON, "notifier run", Health.WARNING, f"is not running on {path}", paths.how_to_start()
-    )
+        return Finding(Check.DAEMON, _DAEMON, Health.OK, f"is running on {path}")
+    return Finding(Check.DAEMON, _DAEMON, Health.WARNING, f"is not running on {path}", paths.how_to_start())
 
 
 def _failed(path: Path, why: str) -> Finding:
     is_refused = "permission denied" in why.lower()
-    advice = (
-        "ask as root: sudo notifier doctor" if is_refused else "as it says; README, Backup, has the steps"
-    )
+    advice = _AS_ROOT if is_refused else "as it says; README, Backup, has the steps"
     return Finding(Check.STATE, str(path), Health.FAILED, why, advice)
+
+
+def _is_corrupt(health: FileHealth) -> bool:
+    return health.verdict not in {None, "ok"}
 
 
 def _file(path: Path, health: FileHealth) -> Finding:
     size = f"{health.size / _MIB:.1f} MiB"
-    if health.verdict not in (None, "ok"):
-        found = one_line(health.verdict)
+    if _is_corrupt(health):
+        found = one_line(health.verdict or "")
         advice = "stop the daemon, restore a backup or move the file away, start"
         return Finding(Check.STATE, str(path), Health.FAILED, f"is corrupt: {found}", advice)
     if health.version < health.newest:

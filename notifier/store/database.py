@@ -20,6 +20,7 @@ _APPLICATION_ID = 0x50585631  # "PXV1"
 _BUSY_TIMEOUT_MS = 30_000
 _SHORT_TIMEOUT_MS = 500
 """The patience of one try once the file is open; whoever tries decides how often."""
+_HELD = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 _LOCK_TRIES = 20
 _LOCK_PAUSE = 0.05
 
@@ -235,7 +236,7 @@ class RunLock:
             self._lock(descriptor)
         except OSError as error:
             os.close(descriptor)
-            if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
+            if error.errno in _HELD:
                 raise InUseError(f"another notifier is running on {self._state_file}") from None
             raise StorageError(f"{self._state_file} cannot be locked: {error.strerror}") from error
         self._descriptor = descriptor
@@ -264,15 +265,19 @@ def _lock_path(state_file: Path) -> Path:
 
 
 def is_running(state_file: Path) -> bool:
-    """Say whether a daemon holds the state file, leaving no trace."""
+    """Say whether a daemon holds the state file, without a trace. Raises StorageError where it is hidden."""
     try:
         descriptor = os.open(_lock_path(state_file), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise StorageError(f"{_lock_path(state_file)} cannot be read: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as error:
+        if error.errno in _HELD:
+            return True
+        raise StorageError(f"{_lock_path(state_file)} cannot be locked: {error.strerror}") from error
     finally:
         os.close(descriptor)
     return False

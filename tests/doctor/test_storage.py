@@ -73,12 +73,27 @@ async def test_the_daemons_lock_shows_that_it_runs_and_is_left_to_it(state: Path
     assert (idle.health, idle.advice) == (Health.WARNING, "notifier run")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+async def test_a_person_who_may_not_look_is_told_to_ask_as_root_and_nothing_untrue(state: Path) -> None:
+    lock = RunLock(state)
+    lock.acquire()
+    os.seteuid(65534)
+    try:
+        daemon, file = (await storage(state))[0]
+    finally:
+        os.seteuid(0)
+        lock.release()
+    assert (daemon.health, daemon.advice) == (Health.SKIPPED, "ask as root: sudo notifier doctor")
+    assert (file.health, file.advice) == (Health.FAILED, "ask as root: sudo notifier doctor")
+    assert "ermission denied" in file.detail
+
+
 async def test_a_damaged_file_has_failed(state: Path) -> None:
     content = bytearray(state.read_bytes())
     content[4096:8192] = b"\xff" * 4096
     state.write_bytes(content)
-    finding = (await seen(state))["state", str(state)]
-    assert finding.health is Health.FAILED
+    (finding,) = [one for one in (await storage(state))[0] if one.health is Health.FAILED]
+    assert (finding.check, finding.subject) == (Check.STATE, str(state))
     assert finding.detail.startswith("is corrupt")
     assert finding.advice
 

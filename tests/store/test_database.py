@@ -159,6 +159,19 @@ def test_asking_whether_a_daemon_runs_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_whether_a_daemon_runs_is_not_guessed_where_it_is_hidden(tmp_path: Path) -> None:
+    lock = RunLock(tmp_path / "state.db")
+    lock.acquire()
+    os.seteuid(65534)
+    try:
+        with pytest.raises(StorageError, match="cannot be read: Permission denied"):
+            is_running(tmp_path / "state.db")
+    finally:
+        os.seteuid(0)
+        lock.release()
+
+
 async def test_a_disk_that_refuses_is_told_and_remembered_until_it_recovers(tmp_path: Path) -> None:
     async with Store(tmp_path / "state.db") as store:
         blocker = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
