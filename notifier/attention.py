@@ -127,7 +127,7 @@ def _counts(overview: Overview, now: datetime) -> str:
     watched = [track for track in overview.tracks if track.is_watched]
     done = sum(track.is_final for track in watched)
     under_way = len(watched) - done
-    tracks = f"{under_way or 'no'} track{'' if under_way == 1 else 's'} under way"
+    tracks = f"{f'{under_way:,}' if under_way else 'no'} track{'' if under_way == 1 else 's'} under way"
     pending = overview.totals.pending
     waiting = (
         f"{pending:,} {'delivery' if pending == 1 else 'deliveries'} waiting"
@@ -140,7 +140,7 @@ def _counts(overview: Overview, now: datetime) -> str:
         if pending and following is not None and overview.is_running
         else ""
     )
-    return f"{tracks}, {done} done, {waiting}{later}"
+    return f"{tracks}, {done:,} done, {waiting}{later}"
 
 
 def _again(what: str, moment: datetime | None, overview: Overview, now: datetime) -> str:

@@ -64,11 +64,7 @@ def _config(
     file: str, config: Config | None, loaded: Loaded | None, error: InvalidConfigError | None
 ) -> Iterator[Finding]:
     if error is not None:
-        advice = "mend it: nothing runs on it before, and a running daemon keeps to the earlier one"
-        if config is not None:
-            advice = "give the reference something to lead to"
-            if credentials.ENVIRONMENT_FILE.exists() and any("environment" in one for one in error.lines()):
-                advice = f"where it is in {credentials.ENVIRONMENT_FILE}: {_WITH_ENVIRONMENT}"
+        advice = _advice(error, is_only_unresolved=config is not None)
         for line in error.lines():
             yield Finding(Check.CONFIG, file, Health.FAILED, line.removeprefix(f"{file}:"), advice)
     elif loaded is not None:
@@ -78,6 +74,17 @@ def _config(
         for warning in loaded.warnings:
             line = warning.line(file).removeprefix(f"{file}:")
             yield Finding(Check.CONFIG, file, Health.WARNING, line)
+
+
+def _advice(error: InvalidConfigError, *, is_only_unresolved: bool) -> str:
+    said = "\n".join(error.lines())
+    if ": cannot be read: Permission denied" in said:
+        return "ask as root: sudo notifier doctor"
+    if not is_only_unresolved:
+        return "mend it: a daemon does not start with it, and one that runs keeps to what it has read before"
+    if credentials.ENVIRONMENT_FILE.exists() and "the environment variable" in said:
+        return f"where it is set in {credentials.ENVIRONMENT_FILE}, ask so: {_WITH_ENVIRONMENT}"
+    return "provide it, or correct the reference"
 
 
 _WITH_ENVIRONMENT = (

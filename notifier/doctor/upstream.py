@@ -27,6 +27,7 @@ MOST_READ = 20
 _SKEW = timedelta(seconds=30)
 _LONG = timedelta(seconds=5)
 _NOTHING_TO_DO = "nothing: it is read again by itself"
+_REACH = "check the network and useapi.base_url, if it is set; else wait: it is asked again by itself"
 _RESTART = "in the service, a changed credential then needs: sudo systemctl restart notifier"
 
 
@@ -164,7 +165,7 @@ def _judged(reading: Reading) -> tuple[Health, str, str]:
             return (
                 Health.FAILED,
                 f"cannot be read: {reason}",
-                "does this machine reach it? else wait: it is retried",
+                _REACH,
             )
         case _:
             return Health.OK, "it takes the token", ""

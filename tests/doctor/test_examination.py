@@ -1,7 +1,9 @@
 """The whole examination against an API and receivers that answer after the vendors' documents."""
 
+import asyncio
 import itertools
 import json
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -230,6 +232,32 @@ async def test_targets_of_one_url_are_asked_once(scene: Scene) -> None:
     assert len(scene.receiver.requests) == 1
 
 
+async def test_the_api_and_the_targets_are_asked_at_the_same_time(scene: Scene) -> None:
+    scene.target("studio", "/discord/hushhushhush")
+    scene.write(1)
+    held = asyncio.Event()
+    scene.api.reply(path_of(audio_id(1)), replace(answer(track(1)), delay_until=held))
+    scene.receiver.reply("/discord/hushhushhush", replace(WEBHOOK, delay_until=held))
+    examination = asyncio.create_task(found(scene))
+    await scene.api.until(lambda: len(scene.api.requests) == 1)
+    await scene.receiver.until(lambda: len(scene.receiver.requests) == 1)
+    held.set()
+    assert wrong(await examination) == []
+
+
+async def test_many_targets_are_asked_a_few_at_a_time(scene: Scene) -> None:
+    held = asyncio.Event()
+    for number in range(40):
+        scene.target(f"studio-{number}", f"/discord/{number}")
+    scene.receiver.otherwise(lambda _: replace(WEBHOOK, delay_until=held))
+    scene.write()
+    examination = asyncio.create_task(found(scene))
+    await scene.receiver.until(lambda: len(scene.receiver.requests) == 32)
+    held.set()
+    assert {one.health for one in of(await examination, Check.TARGET).values()} == {Health.OK}
+    assert len(scene.receiver.requests) == 40
+
+
 async def test_a_token_that_is_rejected_is_one_read_and_no_more(scene: Scene) -> None:
     add_all(scene)
     scene.write(*range(1, 10))
@@ -388,6 +416,17 @@ async def test_a_watchlist_with_mistakes_is_told_with_all_of_them(scene: Scene) 
     assert [line.split(": ")[1] for line in lines] == ["targets", "useapi.token", "watch[0]"]
     assert {one.check for one in findings if one.health is Health.FAILED} == {Check.CONFIG}
     assert [one for one in findings if one.health is Health.FAILED and not one.advice] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+async def test_a_watchlist_that_may_not_be_read_is_one_for_root(scene: Scene) -> None:
+    os.seteuid(65534)
+    try:
+        finding, *_ = await examine("/root/watchlist.yaml", str(scene.state), limits=Limits())
+    finally:
+        os.seteuid(0)
+    assert (finding.check, finding.detail) == (Check.CONFIG, "1:1: cannot be read: Permission denied")
+    assert finding.advice == "ask as root: sudo notifier doctor"
 
 
 async def test_secrets_that_are_missing_leave_the_rest_to_be_looked_at(
