@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import quote, urlsplit
 
@@ -179,12 +179,11 @@ def _facts(track: Track | None) -> tuple[tuple[str, str], ...]:
     if track is None:
         return ()
     length, credits_spent = track.number("duration"), track.number("credits")
-    took = _took(track)
     facts = (
         ("Length", minutes(length) if length is not None else None),
         ("Model", _short(track, "model")),
         ("Credits", f"{credits_spent:.15g}" if credits_spent is not None else None),
-        ("Took", minutes(took.total_seconds()) if took is not None else None),
+        ("Took", minutes(track.took.total_seconds()) if track.took is not None else None),
     )
     shown = tuple((label, shorten(value, _LONGEST_FACT)) for label, value in facts if value)
     address = _address(track)
@@ -193,15 +192,8 @@ def _facts(track: Track | None) -> tuple[tuple[str, str], ...]:
 
 def _ended_at(track: Track | None, detected_at: datetime) -> datetime:
     """Return when the track ended; a moment that cannot be right is when that was seen."""
-    ended = track.updated_at if track is not None and _took(track) is not None else None
+    ended = track.updated_at if track is not None and track.took is not None else None
     return detected_at if ended is None or ended < _EARLIEST else min(ended, detected_at)
-
-
-def _took(track: Track) -> timedelta | None:
-    if not track.is_final or track.created_at is None or track.updated_at is None:
-        return None
-    took = track.updated_at - track.created_at
-    return took if took > timedelta(0) else None
 
 
 def _elapsed(track: Track | None, at: datetime) -> str | None:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -79,6 +79,14 @@ class Track:
     def updated_at(self) -> datetime | None:
         """When the track last changed; for a final one, when it ended."""
         return self._moment("updated_at")
+
+    @property
+    def took(self) -> timedelta | None:
+        """How long it took from the request to the end; None before that, and when it cannot be right."""
+        if not self.is_final or self.created_at is None or self.updated_at is None:
+            return None
+        took = self.updated_at - self.created_at
+        return took if took > timedelta(0) else None
 
     def text(self, field: str) -> str | None:
         """Return a field that holds text which is not blank, else None."""
