@@ -14,10 +14,12 @@ import structlog
 
 from notifier import __version__
 from notifier import log as logging_setup
+from notifier.board import StatusPage
 from notifier.clock import Clock, SystemClock
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import Loaded
+from notifier.page import Situation
 from notifier.reloader import Reloader, listen, settle
 from notifier.report import Overview, overview
 from notifier.secret import Masker
@@ -66,7 +68,8 @@ class App:
             clock=self._clock,
             rng=rng or random.Random(),  # noqa: S311 - jitter needs no secrecy
         )
-        views = Views(self.health, self.overview, self._refresh_metrics, self.engine.metrics, self._clock)
+        page = StatusPage(self.store, clock=self._clock, situation=self.situation)
+        views = Views(self.health, self.overview, self._refresh_metrics, self.engine.metrics, page)
         self._site = Site(views)
         self.reloader = Reloader(config_file, loaded, self.engine, self._site)
         self.vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
@@ -149,6 +152,20 @@ class App:
             config_error=self.reloader.error,
             is_running=True,
             now=self._clock.now(),
+        )
+
+    def situation(self) -> Situation:
+        """Return what the status page says beside what the state file does."""
+        engine, health = self.engine, self.health()
+        return Situation(
+            config=engine.config,
+            config_file=self.reloader.config_file,
+            config_error=self.reloader.error,
+            loaded_at=engine.loaded_at,
+            reasons=health.reasons,
+            degraded=health.degraded,
+            clock_offset=engine.clock_offset,
+            mask=self.reloader.masker.mask,
         )
 
     def _handle_signals(self) -> None:

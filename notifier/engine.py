@@ -53,6 +53,8 @@ class Engine:
         self.metrics = Metrics()
         self.watches: dict[str, Watched] = {}
         self._clock = clock
+        self.loaded_at = clock.now()
+        """When the watchlist in force was taken."""
         self._seen: int | None = None
         """The version of the state file up to which all is taken up that other processes changed."""
         self.reporter = Reporter(store, clock, config.alerts)
@@ -115,7 +117,7 @@ class Engine:
         await self._resolve_dead_letters()
         self.schedule.start()
         await self._apply_watches(self.config)
-        self.metrics.config_loaded(self._clock.now())
+        self._note_loaded()
 
     async def stop(self) -> None:
         """Stop polling at once and let attempts under way finish, for up to 10 seconds."""
@@ -138,7 +140,16 @@ class Engine:
         await self.deliverer.apply(config.targets)
         await self._report_standing(but=self.reporter.subjects(Problem.TARGET_PAUSED))
         await self._apply_watches(config)
-        self.metrics.config_loaded(self._clock.now())
+        self._note_loaded()
+
+    def _note_loaded(self) -> None:
+        self.loaded_at = self._clock.now()
+        self.metrics.config_loaded(self.loaded_at)
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """By how much the API's clock is ahead of ours, as far as that is known."""
+        return self._reader.clock_offset
 
     async def _report_standing(self, *, but: Collection[str] = ()) -> None:
         """Tell of dead letters, and of pauses but some, that a crash or a target's absence kept untold."""

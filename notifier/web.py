@@ -1,4 +1,4 @@
-"""What the daemon says about itself over HTTP: health, metrics and status. Read-only, without secrets.
+"""What the daemon says about itself over HTTP: health, metrics, status, page. Read-only, without secrets.
 
 Answers only to names that are its own, so that no page of somebody else's can read it through a browser.
 """
@@ -9,32 +9,42 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
+from importlib.resources import files
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
-from jinja2 import Environment, PackageLoader, select_autoescape
 
-from notifier.clock import Clock
+from notifier.board import StatusPage
 from notifier.config import Http
-from notifier.duration import ago
+from notifier.live import Live
 from notifier.metrics import Metrics
 from notifier.report import Overview, overview_json
 from notifier.store import StorageError
 
-_MOST_TRACKS = 500
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::[0-9]{0,5})?")
+_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    # NB: the audio lies wherever the API says; none of it is asked for before somebody presses play
+    "media-src": "http: https:",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "; ".join(f"{what} {sources}" for what, sources in _POLICY.items()),
+    "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-_TEMPLATES = Environment(loader=PackageLoader("notifier"), autoescape=select_autoescape())
-_STYLE = _TEMPLATES.get_template("style.css").render()
+_PARTS = {"status.css": "text/css", "status.js": "text/javascript", "icon.svg": "image/svg+xml"}
+"""What the page consists of beside itself."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -55,7 +65,7 @@ class Views:
     overview: Callable[[], Awaitable[Overview]]
     refresh_metrics: Callable[[], Awaitable[None]]
     metrics: Metrics
-    clock: Clock
+    page: StatusPage
 
 
 class Site:
@@ -85,11 +95,16 @@ class Site:
     async def _listen(self, http: Http) -> web.AppRunner:
         app = web.Application(middlewares=[self._guard])
         app.router.add_get("/", self._page)
-        app.router.add_get("/style.css", self._style)
+        for name, content_type in _PARTS.items():
+            app.router.add_get(f"/{name}", _part(name, content_type))
+        live = Live(self._views.page.mark)
+        app.router.add_get("/events", live.stream)
+        app.on_shutdown.append(live.close)
+        app.on_response_prepare.append(_sign)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/api/status", self._status)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1, handler_cancellation=True)
         await runner.setup()
         try:
             await web.TCPSite(runner, http.listen.host, http.listen.port).start()
@@ -102,14 +117,8 @@ class Site:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         # NB: a request may name its server twice, and `host` is what its first line says, if that says it.
         if not self._is_own(request.headers.get("Host", "")) or not self._is_own(request.host):
-            return web.Response(status=403, text="403: not a name of this server\n", headers=_HEADERS)
-        try:
-            response = await handler(request)
-        except web.HTTPException as error:
-            error.headers.update(_HEADERS)
-            raise
-        response.headers.update(_HEADERS)
-        return response
+            return web.Response(status=403, text="403: not a name of this server\n")
+        return await handler(request)
 
     def _is_own(self, host: str) -> bool:
         """Say whether a Host header names this server: an address, or a name that the watchlist allows."""
@@ -145,21 +154,26 @@ class Site:
         except StorageError as error:
             return _json({"error": str(error)}, status=503)
 
-    async def _page(self, _request: web.Request) -> web.Response:
+    async def _page(self, request: web.Request) -> web.Response:
         try:
-            overview = await self._views.overview()
+            text = await self._views.page.html(request.query)
         except StorageError as error:
             return web.Response(status=503, text=f"503: {error}\n")
-        text = _TEMPLATES.get_template("status.html").render(
-            overview=overview, health=self._views.health(), limit=_MOST_TRACKS, ago=self._ago
-        )
         return web.Response(text=text, content_type="text/html")
 
-    def _ago(self, moment: datetime | None) -> str:
-        return ago(moment, self._views.clock.now())
 
-    async def _style(self, _request: web.Request) -> web.Response:
-        return web.Response(text=_STYLE, content_type="text/css")
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    """Let every answer, also a refusal, carry what keeps browsers from misusing it."""
+    response.headers.update(_HEADERS)
+
+
+def _part(name: str, content_type: str) -> Handler:
+    text = files("notifier").joinpath("templates", name).read_text(encoding="utf-8")
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text=text, content_type=content_type)
+
+    return answer
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

@@ -14,7 +14,7 @@ from typing import Self, TypeVar
 
 from notifier.delivery import Delivery
 from notifier.event import Alert, Event, Problem, alert_event
-from notifier.store import gates, outbox, reading
+from notifier.store import gates, glance, outbox, reading
 from notifier.store.database import (
     InUseError,
     RunLock,
@@ -24,6 +24,7 @@ from notifier.store.database import (
     open_for_reading,
 )
 from notifier.store.engine import Engine
+from notifier.store.glance import Glance, Told, TrackLine
 from notifier.store.rows import AttemptRow, Backlog, DeliveryRow, Owed, Settlement, StoredGate, TrackRow
 from notifier.track import Track
 from notifier.transition import Sighting
@@ -222,6 +223,18 @@ class Store:
         """Return a number that changes when another process has changed the state file."""
         return await self._run(reading.data_version)
 
+    async def revision(self) -> tuple[int, int]:
+        """Return what changes whenever anybody has changed the state file."""
+        return await self._run(glance.revision)
+
+    async def glance(self, *, recent: int, dead: int) -> Glance:
+        """Return the whole at one moment, with the last deliveries and dead letters, so many of each."""
+        return await self._run(partial(glance.glance, recent=recent, dead=dead))
+
+    async def documents(self, audio_ids: Sequence[str]) -> dict[str, Track]:
+        """Return tracks as the API last returned them, by audio_id."""
+        return await self._run(lambda connection: glance.documents(connection, audio_ids))
+
     async def salt(self) -> str:
         """Return the state file's own random text for fingerprints, the same one for ever."""
 
@@ -244,6 +257,7 @@ __all__ = [
     "AttemptRow",
     "Backlog",
     "DeliveryRow",
+    "Glance",
     "InUseError",
     "Owed",
     "RunLock",
@@ -251,6 +265,8 @@ __all__ = [
     "StorageError",
     "Store",
     "StoredGate",
+    "Told",
+    "TrackLine",
     "TrackRow",
     "is_running",
 ]

@@ -1,0 +1,124 @@
+"""The status page at work: reads what has changed, no more often than is cheap, and renders it as HTML."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+from notifier.catalogue import Catalogue, Selection, Standing, arrange, asked, select
+from notifier.clock import Clock
+from notifier.config import Config
+from notifier.estimate import Experience, Making, making_of
+from notifier.page import Known, Situation, View
+from notifier.store import StorageError, Store
+from notifier.track import Track
+
+_RECENT, _DEAD = 12, 10
+_LEARNED_FROM = 300
+"""How many of the last ready tracks teach how long others will take."""
+_SHARE = 20
+_LONGEST_REST = 5.0
+"""What was read is not read again before 20 times as long as that took, or this: looking is little work."""
+_PATIENCE = 3.0
+"""How long a reader waits for the state file before he sees what was read of it last."""
+_SLOW = "the state file does not answer"
+_TEMPLATES = Environment(
+    loader=PackageLoader("notifier"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+)
+_PAGE = _TEMPLATES.get_template("status.html")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What was read last, of which revision, and until when that is not asked again."""
+
+    revision: object
+    config: Config
+    facts: Known
+    good_until: float
+
+
+class StatusPage:
+    """Reads what has changed, and no more often than is cheap; renders it for whoever asks."""
+
+    def __init__(
+        self, store: Store, *, clock: Clock, situation: Callable[[], Situation], patience: float = _PATIENCE
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._situation = situation
+        self._patience = patience
+        self._known: _Reading | None = None
+        self._makings: dict[str, Making | None] = {}
+        self._stale: str | None = None
+        """Why what is known is not how it is now."""
+        self._reading = asyncio.Lock()
+
+    async def mark(self) -> object:
+        """Return what differs whenever the page would, but for the passing of time."""
+        now = self._situation()
+        state = (now.config_error, now.loaded_at, *now.reasons, *now.degraded)
+        try:
+            known, stale = await self._current(now.config)
+        except StorageError as error:
+            return str(error), state
+        return known.revision, stale, state
+
+    async def html(self, parameters: Mapping[str, str]) -> str:
+        """Return the page for a query string. Raises StorageError when nothing could ever be read."""
+        situation = self._situation()
+        known, stale = await self._current(situation.config)
+        selection = await asyncio.to_thread(select, known.facts.catalogue, asked(parameters))
+        tracks = await self._documents(selection)
+        view = View(situation, known.facts, self._clock.now())
+        return _PAGE.render(page=view.page(selection, tracks, stale))
+
+    async def _documents(self, selection: Selection) -> Mapping[str, Track]:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._store.documents([line.audio_id for line in selection.lines])
+        except (StorageError, TimeoutError):
+            return {}
+
+    async def _current(self, config: Config) -> tuple[_Reading, str | None]:
+        """Return what is known, read again if something has changed, and why it is not if it is not."""
+        if self._reading.locked() and self._known is not None:
+            return self._known, self._stale
+        async with self._reading:
+            try:
+                async with asyncio.timeout(self._patience):
+                    known, self._stale = await self._read(config), None
+            except (StorageError, TimeoutError) as error:
+                if self._known is None:
+                    raise error if isinstance(error, StorageError) else StorageError(_SLOW) from None
+                known, self._stale = self._known, str(error) or _SLOW
+            return known, self._stale
+
+    async def _read(self, config: Config) -> _Reading:
+        known, began = self._known, perf_counter()
+        is_same = known is not None and known.config is config
+        if known is not None and is_same and began < known.good_until:
+            return known
+        revision = await self._store.revision()
+        if known is not None and is_same and known.revision == revision:
+            return known
+        glance = await self._store.glance(recent=_RECENT, dead=_DEAD)
+        labels = {watch.audio_id: watch.name for watch in config.watch}
+        catalogue = await asyncio.to_thread(arrange, glance.tracks, labels)
+        facts = Known(glance, catalogue, await self._learn(catalogue))
+        ended = perf_counter()
+        rest = min((ended - began) * _SHARE, _LONGEST_REST)
+        self._known = _Reading(revision, config, facts, ended + rest)
+        return self._known
+
+    async def _learn(self, catalogue: Catalogue) -> Experience:
+        """Look at tracks that became ready since the last time."""
+        latest = [line.audio_id for line in catalogue.tracks[Standing.READY][:_LEARNED_FROM]]
+        new = [audio_id for audio_id in latest if audio_id not in self._makings]
+        tracks = await self._store.documents(new) if new else {}
+        seen = {audio_id: making_of(tracks[audio_id]) if audio_id in tracks else None for audio_id in new}
+        known = self._makings | seen
+        self._makings = {audio_id: known[audio_id] for audio_id in latest}
+        return Experience(making for making in self._makings.values() if making is not None)

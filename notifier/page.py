@@ -1,0 +1,382 @@
+"""What the status page says: the state file, the watchlist and the daemon in words. Pure.
+
+Everything foreign is cleaned and masked here, and escaped by the template.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from notifier import __version__
+from notifier.catalogue import Catalogue, Query, Selection, Standing, outcome
+from notifier.clock import from_rfc3339, to_rfc3339
+from notifier.config import Config
+from notifier.delivery import DeliveryState
+from notifier.duration import ago, spell
+from notifier.estimate import Experience, Left
+from notifier.event import EventType, TrackNews, track_event
+from notifier.gate import GateState
+from notifier.gatebook import API_GATE
+from notifier.message import Message, Tone, compose
+from notifier.store import Backlog, Glance, StoredGate, Told, TrackLine
+from notifier.text import clean, minutes, one_line, shorten
+from notifier.track import Track
+
+_LONGEST_NAME, _LONGEST_ANSWER, _LONGEST_PROMPT = 120, 300, 600
+_WORDS = {
+    Standing.READY: ("ready", Tone.GOOD),
+    Standing.FAILED: ("failed", Tone.BAD),
+    Standing.MISSING: ("missing", Tone.BAD),
+}
+_EVENT = {
+    Standing.READY: EventType.COMPLETED,
+    Standing.FAILED: EventType.FAILED,
+    Standing.MISSING: EventType.MISSING,
+}
+_TITLES = {
+    None: "All",
+    Standing.WORKING: "In progress",
+    Standing.READY: "Ready",
+    Standing.FAILED: "Failed",
+    Standing.MISSING: "Missing",
+    Standing.REMOVED: "Off the watchlist",
+}
+_TONES = {GateState.OPEN: Tone.GOOD, GateState.WAITING: Tone.WARNING, GateState.PAUSED: Tone.BAD}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """How the daemon is, beside what the state file says."""
+
+    config: Config
+    config_file: str
+    config_error: str | None
+    """The mistakes of the watchlist on the disk, when that is not the one in force."""
+    loaded_at: datetime
+    reasons: Sequence[str]
+    """Why the daemon does not do its work."""
+    degraded: Sequence[str]
+    clock_offset: timedelta
+    """By how much the API's clock is ahead of ours."""
+    mask: Callable[[str], str] = str
+    """Takes out of a text what must not be shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A moment as people read it, and exactly."""
+
+    text: str
+    exact: str
+    """As RFC 3339."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A link that lists the tracks of one standing."""
+
+    title: str
+    count: int
+    href: str
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TrackView:
+    """A track as the page shows it."""
+
+    key: str
+    name: str
+    audio_id: str
+    word: str
+    tone: Tone | None
+    since: Moment | None
+    """Since when it is as it is."""
+    took: str | None
+    """How long it takes so far, of one under way."""
+    expected: str | None
+    """When it will be ready, as far as others tell."""
+    progress: int | None
+    """How many percent of the expected time are over."""
+    facts: Sequence[tuple[str, str]]
+    detail: str | None
+    prompt: str | None
+    url: str | None
+    """The audio, where a browser may be sent to; it comes from the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A target as the page shows it."""
+
+    key: str
+    name: str
+    type: str
+    word: str
+    tone: Tone
+    reason: str | None
+    when: Moment | None
+    """Since when it is paused, or when it is tried next."""
+    advice: str | None
+    backlog: Backlog
+    oldest: Moment | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """A delivery as the page shows it."""
+
+    key: str
+    id: int
+    headline: str
+    tone: Tone
+    target: str
+    word: str
+    state_tone: Tone
+    at: Moment
+    tries: str | None
+    status: int | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that is shown."""
+
+    version: str
+    title: str
+    word: str
+    tone: Tone
+    summary: str
+    reasons: Sequence[str]
+    degraded: Sequence[str]
+    config_file: str
+    config_error: str | None
+    loaded: Moment
+    api: str
+    api_tone: Tone
+    choices: Sequence[Choice]
+    selection: Selection
+    tracks: Sequence[TrackView]
+    targets: Sequence[TargetView]
+    totals: Backlog
+    recent: Sequence[DeliveryView]
+    dead: Sequence[DeliveryView]
+    stale: str | None
+    """Why what is shown is not how it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read of the state file."""
+
+    glance: Glance
+    catalogue: Catalogue
+    experience: Experience
+
+
+class View:
+    """Puts what is known into words, at one moment."""
+
+    def __init__(self, situation: Situation, known: Known, now: datetime) -> None:
+        self._situation = situation
+        self._known = known
+        self._now = now
+        self._mask = situation.mask
+
+    def page(self, selection: Selection, tracks: Mapping[str, Track], stale: str | None) -> Page:
+        """Return all that is shown."""
+        situation, glance = self._situation, self._known.glance
+        word, tone = self._verdict()
+        api, api_tone = self._api(glance.gates.get(API_GATE))
+        summary = self._summary()
+        return Page(
+            version=__version__,
+            title=f"{summary} · pixverse-notifier" if tone is Tone.GOOD else f"{word} · pixverse-notifier",
+            word=word,
+            tone=tone,
+            summary=summary,
+            reasons=[self._line(reason) for reason in situation.reasons],
+            degraded=[self._line(reason) for reason in situation.degraded],
+            config_file=self._line(situation.config_file),
+            config_error=None if situation.config_error is None else clean(situation.config_error),
+            loaded=self._ago(situation.loaded_at),
+            api=api,
+            api_tone=api_tone,
+            choices=[*self._choices(selection.query)],
+            selection=selection,
+            tracks=[self._track(line, tracks.get(line.audio_id)) for line in selection.lines],
+            targets=self._targets(glance),
+            totals=_sum(glance.backlogs.values()),
+            recent=[self._delivery(told) for told in glance.recent],
+            dead=[self._delivery(told) for told in glance.dead],
+            stale=stale,
+        )
+
+    def _verdict(self) -> tuple[str, Tone]:
+        if self._situation.reasons:
+            return "Not working", Tone.BAD
+        if self._situation.degraded:
+            return "Needs attention", Tone.WARNING
+        return "All is well", Tone.GOOD
+
+    def _summary(self) -> str:
+        catalogue = self._known.catalogue
+        shown = (Standing.WORKING, Standing.READY, Standing.FAILED, Standing.MISSING)
+        counts = [(catalogue.count(standing), _TITLES[standing].lower()) for standing in shown]
+        return ", ".join(f"{count:,} {word}" for count, word in counts if count) or "no tracks"
+
+    def _choices(self, query: Query) -> Sequence[Choice]:
+        catalogue = self._known.catalogue
+        counts = {standing: catalogue.count(standing) for standing in _TITLES}
+        return [
+            Choice(title, counts[each], query.href(state=each, page=None), each is query.standing)
+            for each, title in _TITLES.items()
+            if counts[each] or each in {None, query.standing}
+        ]
+
+    def _api(self, gate: StoredGate | None) -> tuple[str, Tone]:
+        if gate is None or gate.is_open(self._now):
+            return "answers", Tone.GOOD
+        until = f", next try {self._in(gate.remaining(self._now))}" if gate.until is not None else ""
+        return f"{gate.state}: {self._line(gate.reason or '')}{until}", _TONES[gate.state]
+
+    def _track(self, line: TrackLine, track: Track | None) -> TrackView:
+        standing, name = self._known.catalogue.standing(line), self._known.catalogue.name(line)
+        ended = outcome(line)
+        news = TrackNews(line.audio_id, name, line.status, None, track)
+        message = compose(track_event(_EVENT.get(ended, EventType.STALLED), news, self._now))
+        word, tone = _WORDS.get(ended, (_under_way(line), None))
+        age = None if line.is_final else self._age(line, track)
+        expected, progress = self._expected(track, age)
+        return TrackView(
+            key=_key("track", line.audio_id),
+            name=self._line(name, _LONGEST_NAME) or self._line(line.audio_id),
+            audio_id=self._line(line.audio_id),
+            word=f"{word}, off the watchlist" if standing is Standing.REMOVED else word,
+            tone=tone,
+            since=self._ago(from_rfc3339(line.changed_at)) if line.changed_at and line.is_final else None,
+            took=None if age is None else minutes(age.total_seconds()),
+            expected=expected,
+            progress=progress,
+            facts=[(label, self._line(value)) for label, value in message.facts],
+            detail=self._text(message.detail),
+            prompt=self._text(message.prompt),
+            url=self._url(message),
+        )
+
+    def _age(self, line: TrackLine, track: Track | None) -> timedelta | None:
+        """Return for how long a track is being made; None when it was never read."""
+        if track is not None and track.created_at is not None:
+            return max(timedelta(0), self._now + self._situation.clock_offset - track.created_at)
+        if not line.first_seen:
+            return None
+        return max(timedelta(0), self._now - from_rfc3339(line.first_seen))
+
+    def _expected(self, track: Track | None, age: timedelta | None) -> tuple[str | None, int | None]:
+        if track is None or age is None:
+            return None, None
+        left = self._known.experience.time_left(track.text("model"), age)
+        if left is None:
+            return None, None
+        return str(left), round(100 * (age / (age + left.about))) if isinstance(left, Left) else None
+
+    def _url(self, message: Message) -> str | None:
+        """Return the audio's address unless it holds a secret of ours."""
+        return message.url if message.url and self._mask(message.url) == message.url else None
+
+    def _targets(self, glance: Glance) -> list[TargetView]:
+        configured = self._situation.config.targets
+        gone = sorted(name for name in glance.backlogs if name not in configured)
+        return [self._target(name, glance) for name in (*configured, *gone)]
+
+    def _target(self, name: str, glance: Glance) -> TargetView:
+        target = self._situation.config.targets.get(name)
+        backlog = glance.backlogs.get(name, Backlog())
+        word, tone, reason, when, advice = "open", Tone.GOOD, None, None, None
+        gate = glance.gates.get(name)
+        if target is None:
+            word, tone = "removed", Tone.WARNING if backlog.pending else Tone.GOOD
+            advice = "not on the watchlist: its deliveries wait for its return" if backlog.pending else None
+        elif gate is not None and not gate.is_open(self._now):
+            word, tone, reason = gate.state.value, _TONES[gate.state], self._line(gate.reason or "")
+            when = self._since_or_until(gate)
+            if gate.state is GateState.PAUSED:
+                advice = f"after mending: notifier resume {name}"
+        return TargetView(
+            key=_key("target", name),
+            name=self._line(name),
+            type=target.type_name if target is not None else "",
+            word=word,
+            tone=tone,
+            reason=reason,
+            when=when,
+            advice=advice,
+            backlog=backlog,
+            oldest=self._ago(backlog.oldest_pending) if backlog.oldest_pending else None,
+        )
+
+    def _since_or_until(self, gate: StoredGate) -> Moment:
+        if gate.state is GateState.PAUSED:
+            return Moment(f"for {ago(gate.since, self._now).removesuffix(' ago')}", to_rfc3339(gate.since))
+        remaining = gate.remaining(self._now)
+        return Moment(f"next try {self._in(remaining)}", to_rfc3339(self._now + remaining))
+
+    def _in(self, wait: timedelta) -> str:
+        return f"in {spell(wait)}" if wait >= timedelta(seconds=1) else "now"
+
+    def _delivery(self, told: Told) -> DeliveryView:
+        message = compose(told.event)
+        answer = told.answer or told.error or ""
+        tones = {DeliveryState.DELIVERED: Tone.GOOD, DeliveryState.PENDING: Tone.WARNING}
+        headline = (
+            f"{message.headline}: {message.detail}" if told.event.audio_id is None else message.headline
+        )
+        return DeliveryView(
+            key=_key(told.state, str(told.id)),
+            id=told.id,
+            headline=self._line(headline, _LONGEST_NAME * 2),
+            tone=message.tone,
+            target=self._line(told.target),
+            word={DeliveryState.PENDING: "to be retried", DeliveryState.DEAD: "given up"}.get(
+                told.state, told.state.value
+            ),
+            state_tone=tones.get(told.state, Tone.BAD),
+            at=self._ago(told.at),
+            tries=f"{told.attempt_count} tries" if told.attempt_count > 1 else None,
+            status=told.status,
+            answer=self._line(answer, _LONGEST_ANSWER) or None,
+        )
+
+    def _ago(self, moment: datetime) -> Moment:
+        age = self._now - moment
+        return Moment(
+            "just now" if age < timedelta(seconds=5) else ago(moment, self._now), to_rfc3339(moment)
+        )
+
+    def _line(self, text: str, limit: int = 500) -> str:
+        return shorten(self._mask(one_line(text)), limit)
+
+    def _text(self, text: str | None) -> str | None:
+        return None if text is None else shorten(self._mask(text), _LONGEST_PROMPT)
+
+
+def _under_way(line: TrackLine) -> str:
+    if not line.first_seen:
+        return "not read yet"
+    return one_line(line.status).lower()
+
+
+def _key(kind: str, name: str) -> str:
+    """Return an HTML id that stays the same while a thing is shown."""
+    return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def _sum(backlogs: Iterable[Backlog]) -> Backlog:
+    all_of_them = [*backlogs]
+    return Backlog(
+        sum(backlog.pending for backlog in all_of_them),
+        sum(backlog.dead for backlog in all_of_them),
+        sum(backlog.delivered for backlog in all_of_them),
+    )

@@ -1,0 +1,249 @@
+"""The status page as the daemon serves it, read as HTML."""
+
+import asyncio
+import html
+import re
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from notifier.board import StatusPage
+from notifier.catalogue import PER_PAGE
+from notifier.store import StorageError, Store
+from notifier.track import parse
+from notifier.transition import Sighting
+from tests.browser.scenes import NOW, SECRETS, Author, Scene, broken, empty, hostile, many, shown, typical
+from tests.support.hostile import misleading
+from tests.support.servers import PATIENCE
+from tests.support.tracks import audio_id, completed, track
+from tests.support.watchlists import loaded
+
+
+async def get(scene: Scene, path: str = "/") -> str:
+    async with aiohttp.ClientSession() as session, session.get(scene.url + path) as response:
+        assert response.status == 200
+        return await response.text()
+
+
+def text_of(page: str) -> str:
+    """Return what a person reads, each piece on a line."""
+    page = page.partition("<body>")[2]
+    return "\n".join(filter(None, (html.unescape(one).strip() for one in re.split(r"<[^>]*>", page))))
+
+
+class Attributes(HTMLParser):
+    """The names of all attributes of a page, read as a browser does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note the attributes of an element."""
+        self.names |= {name for name, _ in attrs}
+
+
+def row(page: str, name: str, section: str = "tracks") -> str:
+    """Return what stands in the first row of a section that is called so."""
+    part = page.partition(f'<section id="{section}"')[2].partition("</section>")[0]
+    found = re.findall(r"<tr role=\"row\" id=.*?</tr>", part, re.DOTALL)
+    rows = [text_of("<body>" + one).split("\n") for one in found]
+    return next(" ".join(row) for row in rows if name in row[:2])
+
+
+def names(page: str) -> list[str]:
+    """Return the tracks that are listed."""
+    tracks = page.partition('id="track-rows"')[2].partition("</table>")[0]
+    return [html.unescape(one) for one in re.findall(r'class="name">(.*?)</span>', tracks)]
+
+
+async def test_an_afternoon(tmp_path: Path) -> None:
+    async with shown(tmp_path, typical) as scene:
+        page = await get(scene)
+    assert "All is well\n4 in progress, 5 ready, 1 failed" in text_of(page)
+    assert "<title>4 in progress, 5 ready, 1 failed · pixverse-notifier</title>" in page
+    assert "valid, loaded\n2h ago\n/etc/notifier/watchlist.yaml" in text_of(page)
+    assert row(page, "Endless drone").startswith("generating Endless drone music-2.6")
+    assert row(page, "Endless drone").endswith("21:00 so far longer than usual (2:30)")
+    assert row(page, "Harbour at night").endswith("1:02 so far about 1:30 left")
+    assert row(page, "Two left feet").startswith("queued")
+    assert row(page, "Intro theme").startswith("ready Intro theme 3:22 · music-2.6")
+    assert row(page, "Intro theme").endswith("17m ago took 2:30")
+    assert "The backend was busy and gave up on this track" in row(page, "Boss fight")
+    assert row(page, "Intro theme is ready", "recent") == (
+        "Intro theme is ready archive delivered HTTP 204 16m ago"
+    )
+    assert row(page, "band-room", "targets") == "band-room slack open 0 0 6"
+    assert 'src="https://media.example.com/14.mp3"' in page
+    assert "Dead letters" not in page
+
+
+async def test_a_bad_day(tmp_path: Path) -> None:
+    async with shown(tmp_path, broken) as scene:
+        page = await get(scene)
+    text = text_of(page)
+    assert "Not working\n5 in progress, 5 ready, 1 failed, 1 missing" in text
+    assert "the API cannot be read: HTTP 401: Unauthorized\nthe target band-room is paused" in text
+    assert "invalid\n, the one of\n2h ago\nis in force" in text
+    assert "watch[0].notify[0]: unknown target 'band-rom', did you mean 'band-room'?" in text
+    assert "waiting: HTTP 401: Unauthorized, next try in 3m" in text
+    assert row(page, "band-room", "targets") == (
+        "band-room slack paused for 58m HTTP 404: no_service after mending: notifier resume band-room"
+        " 6 since 1h ago 0 0"
+    )
+    assert row(page, "archive", "targets") == (
+        "archive webhook waiting next try in 4m HTTP 503: Service Unavailable 4 since 45m ago 2 0"
+    )
+    dead = text.partition("Dead letters")[2].partition("Recent deliveries")[0]
+    assert 'HTTP 422\n{"error": "body.text must not be longer than 200 characters"' in dead
+    assert row(page, "Lost tape").startswith("missing")
+    assert row(page, "Not read yet") == "not read yet Not read yet Details , details of Not read yet" + (
+        f" audio_id {audio_id(22)} —"
+    )
+    assert row(page, "PixVerse_Music_23.mp3").startswith("ready, off the watchlist")
+
+
+async def test_a_new_daemon(tmp_path: Path) -> None:
+    async with shown(tmp_path, empty) as scene:
+        text = text_of(await get(scene))
+    assert "No tracks yet." in text
+    assert "Nothing was sent yet." in text
+    assert "All is well\nno tracks" in text
+
+
+async def test_thousands_of_tracks_are_read_in_pages(tmp_path: Path) -> None:
+    count = 3 * PER_PAGE + 7
+    async with shown(tmp_path, lambda author: many(author, count)) as scene:
+        pages = [await get(scene, f"/?page={page}") for page in range(1, 6)]
+        assert [len(names(page)) for page in pages] == [50, 50, 50, 7, 7]
+        listed = [name for page in pages[:4] for name in names(page)]
+        assert sorted(listed) == sorted(f"Sketch {number}" for number in range(1, count + 1))
+        assert "101–150 of 157" in text_of(pages[2])
+        assert '<a rel="prev" href="/?page=2#tracks">' in pages[2]
+        assert '<a rel="next" href="/?page=4#tracks">' in pages[2]
+        ready = await get(scene, "/?state=ready&q=sketch+14")
+        assert names(ready) == [f"Sketch {number}" for number in (149, 148, 146, 145, 143, 142, 140, 14)]
+        assert 'value="sketch 14"' in ready
+        assert '<input type="hidden" name="state" value="ready">' in ready
+        assert "No track is like that." in text_of(await get(scene, "/?q=nothing"))
+
+
+async def test_what_comes_from_outside_stays_text_and_holds_no_secret(tmp_path: Path) -> None:
+    async with shown(tmp_path, hostile) as scene:
+        pages = [await get(scene, f"/?page={number}") for number in (1, 2)]
+        echoed = await get(scene, "/?q=%22%3E%3Cscript%3Ealert(9)%3C/script%3E&state=%3Cb%3E")
+    for page in (*pages, echoed):
+        assert not [secret for secret in SECRETS if secret in page]
+        assert not misleading(text_of(page))
+        assert page.count("<script") == 1
+        assert "&lt;script&gt;alert(" in page
+        attributes = Attributes()
+        attributes.feed(page)
+        assert not [name for name in attributes.names if name.startswith("on") or name == "style"]
+    addresses = [html.unescape(url) for page in pages for url in re.findall(r' (?:src|href)="(.*?)"', page)]
+    foreign = {url.partition("?")[0] for url in addresses if not url.startswith("/")}
+    assert foreign - {"#tracks"}
+    assert all(urlsplit(url).scheme == "https" for url in foreign - {"#tracks"})
+    assert not [url for url in foreign if "@" in url or "\\" in url]
+
+
+async def test_what_is_awaited_follows_from_what_was_seen_meanwhile(tmp_path: Path) -> None:
+    async def slow(author: Author) -> None:
+        await author.seen(1, track(1, created_at="2026-06-23T12:37:20Z"), name="Waiting")
+        for number in (2, 3):
+            await author.seen(number, completed(number), name=f"Done {number}")
+        author.watch.append({"audio_id": audio_id(4), "name": "Done 4"})
+
+    async with shown(tmp_path, slow) as scene:
+        assert row(await get(scene), "Waiting").endswith("1:00 so far")
+        done = parse(completed(4))
+        await scene.store.record(audio_id(4), Sighting("COMPLETED", True, None, NOW), done, [], now=NOW)
+        async with asyncio.timeout(PATIENCE):
+            while not row(await get(scene), "Waiting").endswith("1:00 so far about 2:20 left"):
+                await asyncio.sleep(0.01)
+        # the API's clock may be ahead of ours
+        scene.situation = replace(scene.situation, clock_offset=timedelta(minutes=1))
+        assert row(await get(scene), "Waiting").endswith("2:00 so far about 1:20 left")
+
+
+async def test_a_state_file_that_does_not_answer_is_shown_as_it_was(tmp_path: Path) -> None:
+    async with shown(tmp_path, typical) as scene:
+        page = StatusPage(scene.store, clock=scene.clock, situation=lambda: scene.situation, patience=0.05)
+        assert "This is how it was before" not in await page.html({})
+        before = await page.mark()
+        other = sqlite3.connect(scene.store.path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        async with asyncio.timeout(PATIENCE):
+            while "This is how it was before: the state file does not answer" not in await page.html({}):
+                await asyncio.sleep(0.01)
+        assert await page.mark() != before
+        other.execute("ROLLBACK")
+        other.close()
+        async with asyncio.timeout(PATIENCE):
+            while "This is how it was before" in await page.html({}):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_state_file_that_never_answered_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "state.db").write_bytes(b"")
+    async with Store(tmp_path / "state.db") as store, shown(tmp_path / "other", empty) as scene:
+        other = sqlite3.connect(store.path, isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        page = StatusPage(store, clock=scene.clock, situation=lambda: scene.situation, patience=0.05)
+        with pytest.raises(StorageError, match="the state file does not answer"):
+            await page.html({})
+        assert (await page.mark())[0] == "the state file does not answer"  # type: ignore[index]
+        other.execute("ROLLBACK")
+        other.close()
+
+
+async def test_a_changed_watchlist_shows_at_once(tmp_path: Path) -> None:
+    async with shown(tmp_path, typical) as scene:
+        assert "Boss fight" in names(await get(scene))
+        author = Author(scene.store)
+        author.watch = [{"audio_id": audio_id(20), "name": "Renamed"}, {"audio_id": audio_id(99)}]
+        author.targets = {"archive": {"type": "webhook", "url": "https://example.com/x"}}
+        scene.situation = replace(scene.situation, config=loaded(author.watchlist()).config)
+        page = await get(scene)
+    assert names(page)[:2] == [audio_id(99), "Renamed"]
+    assert row(page, "studio", "targets") == "studio removed 0 0 6"
+    assert row(page, "Intro theme is ready", "recent")
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with shown(tmp_path, typical) as scene:
+        yield scene
+
+
+async def test_the_mark_changes_with_what_is_shown_and_not_by_itself(scene: Scene) -> None:
+    page = StatusPage(scene.store, clock=scene.clock, situation=lambda: scene.situation)
+    before = await page.mark()
+    scene.clock.move(60)
+    assert await page.mark() == before
+    scene.situation = replace(scene.situation, degraded=("something",))
+    assert await page.mark() != before
+    scene.situation = replace(scene.situation, degraded=())
+    assert await page.mark() == before
+    await scene.store.drop([1])
+    async with asyncio.timeout(PATIENCE):
+        while await page.mark() == before:
+            await asyncio.sleep(0.01)
+
+
+async def test_the_stream_ends_when_the_listener_goes(scene: Scene) -> None:
+    async with aiohttp.ClientSession() as session, session.get(scene.url + "/events") as response:
+        assert "media-src http: https:" in response.headers["Content-Security-Policy"]
+        assert response.headers["Cache-Control"] == "no-store"
+        assert await response.content.readuntil(b"\n\n") == b"retry: 3000\n\n"
+        await scene.store.drop([1])
+        assert await response.content.readuntil(b"\n\n") == b"event: changed\ndata: 1\n\n"
+        await scene.site.move(None)
+        assert await response.content.read() == b""
