@@ -23,7 +23,7 @@ from notifier.store import Backlog, Glance, StoredGate, Told, TrackLine
 from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Track
 
-_LONGEST_NAME, _LONGEST_ANSWER, _LONGEST_PROMPT = 120, 300, 600
+_LONGEST_NAME, _LONGEST_ANSWER, _LONGEST_PROMPT, _LONGEST_STATUS = 120, 300, 600, 24
 _WORDS = {
     Standing.READY: ("ready", Tone.GOOD),
     Standing.FAILED: ("failed", Tone.BAD),
@@ -217,7 +217,7 @@ class View:
     def _verdict(self) -> tuple[str, Tone]:
         if self._situation.reasons:
             return "Not working", Tone.BAD
-        if self._situation.degraded:
+        if self._situation.degraded or any(one.dead for one in self._known.glance.backlogs.values()):
             return "Needs attention", Tone.WARNING
         return "All is well", Tone.GOOD
 
@@ -365,7 +365,7 @@ class View:
 def _under_way(line: TrackLine) -> str:
     if not line.first_seen:
         return "not read yet"
-    return one_line(line.status).lower()
+    return shorten(one_line(line.status).lower(), _LONGEST_STATUS)
 
 
 def _key(kind: str, name: str) -> str:

@@ -56,6 +56,12 @@ def test_every_link_to_a_file_leads_to_one() -> None:
             assert (ROOT / target).is_file(), target
 
 
+def test_the_picture_of_the_page_is_small() -> None:
+    (picture,) = [ROOT / name for name in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size <= 150 * 1024
+
+
 READ_AT = datetime(2026, 6, 23, 17, 0, tzinfo=timezone(timedelta(hours=2)))
 """A reader in Berlin, in summer. NB: a fixed offset, for machines without a database of time zones."""
 SLACK = make("slack", url="https://hooks.slack.com/services/T0/B0/secret")
