@@ -73,7 +73,7 @@ class StatusPage:
         selection = await asyncio.to_thread(select, known.facts.catalogue, asked(parameters))
         tracks = await self._documents(selection)
         view = View(situation, known.facts, self._clock.now())
-        return _PAGE.render(page=view.page(selection, tracks, stale))
+        return await asyncio.to_thread(lambda: _PAGE.render(page=view.page(selection, tracks, stale)))
 
     async def _documents(self, selection: Selection) -> Mapping[str, Track]:
         try:

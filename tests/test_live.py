@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -132,17 +133,30 @@ async def test_who_goes_away_is_forgotten_at_once() -> None:
             await world.until(lambda: world.live.listeners == 0)
 
 
-async def test_who_takes_nothing_in_is_dropped() -> None:
-    marks = Marks()
-    async with streaming(marks, heartbeat=0.000_01) as world:
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
-            deaf.setblocking(False)
-            loop = asyncio.get_running_loop()
-            await loop.sock_connect(deaf, ("127.0.0.1", world.port))
-            await loop.sock_sendall(deaf, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            await world.until(lambda: marks.looks > 0)
-            await world.until(lambda: world.live.listeners == 0)
+def loops() -> list[Callable[[], asyncio.AbstractEventLoop]]:
+    """Return the event loops that the daemon may run on here; uvloop is an extra."""
+    found = [asyncio.new_event_loop]
+    with contextlib.suppress(ImportError):
+        found.append(importlib.import_module("uvloop").new_event_loop)
+    return found
+
+
+@pytest.mark.parametrize("loop_factory", loops())
+def test_who_takes_nothing_in_is_dropped(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def story() -> None:
+        marks = Marks()
+        async with streaming(marks, heartbeat=0.000_01) as world:
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+                deaf.setblocking(False)
+                loop = asyncio.get_running_loop()
+                await loop.sock_connect(deaf, ("127.0.0.1", world.port))
+                await loop.sock_sendall(deaf, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                await world.until(lambda: marks.looks > 0)
+                await world.until(lambda: world.live.listeners == 0)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(story())
 
 
 async def test_the_server_ends_all_streams_at_once_when_it_stops(session: aiohttp.ClientSession) -> None:

@@ -4,11 +4,13 @@ import click
 
 from tests.bench.deliver import deliver
 from tests.bench.load import load
+from tests.bench.page import page
 from tests.bench.soak import soak
 
 BENCHES: dict[str, click.Command] = {
     "deliver": deliver,
     "load": load,
+    "page": page,
     "soak": soak,
 }
 
