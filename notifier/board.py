@@ -7,7 +7,7 @@ from time import perf_counter
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from notifier.catalogue import Catalogue, Selection, Standing, arrange, asked, select
+from notifier.catalogue import Catalogue, Query, Selection, Standing, arrange, asked, select
 from notifier.clock import Clock
 from notifier.config import Config
 from notifier.estimate import Experience, Making, making_of
@@ -16,6 +16,7 @@ from notifier.store import StorageError, Store
 from notifier.track import Track
 
 _RECENT, _DEAD = 12, 10
+_MOST_RENDERED = 32
 _LEARNED_FROM = 300
 """How many of the last ready tracks teach how long others will take."""
 _SHARE = 20
@@ -40,6 +41,14 @@ class _Reading:
     good_until: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Rendered:
+    """A page, soon or already, and what it shows the state of."""
+
+    of: object
+    text: "asyncio.Task[str]"
+
+
 class StatusPage:
     """Reads what has changed, and no more often than is cheap; renders it for whoever asks."""
 
@@ -55,24 +64,38 @@ class StatusPage:
         self._stale: str | None = None
         """Why what is known is not how it is now."""
         self._reading = asyncio.Lock()
+        self._rendered: dict[Query, _Rendered] = {}
 
     async def mark(self) -> object:
         """Return what differs whenever the page would, but for the passing of time."""
         now = self._situation()
-        state = (now.config_error, now.loaded_at, *now.reasons, *now.degraded)
         try:
             known, stale = await self._current(now.config)
         except StorageError as error:
-            return str(error), state
-        return known.revision, stale, state
+            return str(error), now.mark
+        return known.revision, stale, now.mark
 
     async def html(self, parameters: Mapping[str, str]) -> str:
-        """Return the page for a query string. Raises StorageError when nothing could ever be read."""
-        situation = self._situation()
+        """Return the page for a query string. Raises StorageError when nothing could ever be read.
+
+        Who asks for the same within a second gets the same: a crowd costs no more than one reader.
+        """
+        situation, query, now = self._situation(), asked(parameters), self._clock.now()
         known, stale = await self._current(situation.config)
-        selection = await asyncio.to_thread(select, known.facts.catalogue, asked(parameters))
+        of = (known.good_until, stale, situation.mark, now.replace(microsecond=0))
+        before = self._rendered.get(query)
+        if before is not None and before.of == of:
+            return await asyncio.shield(before.text)
+        if len(self._rendered) >= _MOST_RENDERED:
+            self._rendered.clear()
+        view = View(situation, known.facts, now)
+        text = asyncio.create_task(self._render(view, known.facts.catalogue, query, stale), name="page")
+        self._rendered[query] = _Rendered(of, text)
+        return await asyncio.shield(text)
+
+    async def _render(self, view: View, catalogue: Catalogue, query: Query, stale: str | None) -> str:
+        selection = await asyncio.to_thread(select, catalogue, query)
         tracks = await self._documents(selection)
-        view = View(situation, known.facts, self._clock.now())
         return await asyncio.to_thread(lambda: _PAGE.render(page=view.page(selection, tracks, stale)))
 
     async def _documents(self, selection: Selection) -> Mapping[str, Track]:

@@ -62,6 +62,11 @@ class Situation:
     mask: Callable[[str], str] = str
     """Takes out of a text what must not be shown."""
 
+    @property
+    def mark(self) -> object:
+        """What differs whenever something else would be shown of it."""
+        return self.config_error, self.loaded_at, tuple(self.reasons), tuple(self.degraded)
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:

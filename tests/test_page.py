@@ -170,7 +170,8 @@ async def test_what_is_awaited_follows_from_what_was_seen_meanwhile(tmp_path: Pa
                 await asyncio.sleep(0.01)
         # the API's clock may be ahead of ours
         scene.situation = replace(scene.situation, clock_offset=timedelta(minutes=1))
-        assert row(await get(scene), "Waiting").endswith("2:00 so far about 1:20 left")
+        scene.clock.move(1)
+        assert row(await get(scene), "Waiting").endswith("2:01 so far about 1:20 left")
 
 
 async def test_a_state_file_that_does_not_answer_is_shown_as_it_was(tmp_path: Path) -> None:
@@ -236,6 +237,15 @@ async def test_the_mark_changes_with_what_is_shown_and_not_by_itself(scene: Scen
     async with asyncio.timeout(PATIENCE):
         while await page.mark() == before:
             await asyncio.sleep(0.01)
+
+
+async def test_a_crowd_costs_no_more_than_one_reader(scene: Scene) -> None:
+    page = StatusPage(scene.store, clock=scene.clock, situation=lambda: scene.situation)
+    crowd = await asyncio.gather(*(page.html({"state": "ready"}) for _ in range(200)), page.html({}))
+    assert {id(text) for text in crowd[:-1]} == {id(crowd[0])}
+    assert crowd[-1] != crowd[0]
+    scene.clock.move(1)
+    assert await page.html({}) != crowd[-1]
 
 
 async def test_the_stream_ends_when_the_listener_goes(scene: Scene) -> None:
