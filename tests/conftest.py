@@ -16,6 +16,13 @@ settings.register_profile("here", deadline=None, derandomize=True, print_blob=Tr
 settings.load_profile("here")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count no coverage where thousands of examples repeat what plain tests cover: it doubled their time."""
+    for item in items:
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture
 async def api() -> AsyncIterator[Server]:
     """A useapi.net that knows no track until told."""
