@@ -20,6 +20,7 @@ _BY_HAND = "'watch' is written in a way that only a person can change"
 _PLAIN = re.compile(r"[^\W_][\w$.@+~/-]*([ :][\w$.@+~/()-]+)*")
 _FOR_YAML_NOTHING = frozenset({"null", "Null", "NULL"})
 _UNFIT = re.compile("[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+_COMMA = re.compile(r"(?:\s|#[^\r\n]*[\r\n])*+,")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 Splice = tuple[int, int, str]
@@ -137,7 +138,9 @@ def _additions(text: str, layout: ListLayout, entry: Entry) -> Iterator[Sequence
 def _removals(text: str, layout: ListLayout, index: int) -> Iterator[Sequence[Splice]]:
     if layout.form is Form.BLOCK:
         span = layout.entries[index]
-        yield [(*_whole_lines(text, line_of(text, span.start).start, _behind(text, span)), "")]
+        start, end = line_of(text, span.start).start, _behind(text, span)
+        yield [(*_whole_lines(text, start, end), "")]
+        yield [(start, end, "")]  # where the end of a line is part of the value before it
     elif layout.form is Form.FLOW:
         yield from _less_in_brackets(text, layout, index)
 
@@ -245,17 +248,26 @@ def _less_in_brackets(text: str, layout: ListLayout, index: int) -> Iterator[Seq
     before = layout.entries[index - 1].end if index else layout.span.start + 1
     behind = layout.entries[index + 1].start if not is_last else layout.span.end - 1
     gap_before, gap_behind = text[before : entry.start], text[entry.end : behind]
-    comma_before = before + gap_before.find(",") if gap_before.lstrip().startswith(",") else None
-    comma_behind = entry.end + gap_behind.find(",") + 1 if gap_behind.lstrip().startswith(",") else None
+    comma_before = _comma_in(text, before, entry.start)
+    comma_behind = _comma_in(text, entry.end, behind)
+    end = entry.end if comma_behind is None else comma_behind + 1
     drop_comma: list[Splice] = []
     if is_last and comma_behind is None and comma_before is not None:
         drop_comma = [(comma_before, comma_before + 1, "")]
-    line = Span(line_of(text, entry.start).start, line_of(text, comma_behind or entry.end).end)
+    line = Span(line_of(text, entry.start).start, line_of(text, end).end)
     is_alone = not text[line.start : entry.start].strip()
-    if is_alone and text[comma_behind or entry.end : line.end].strip(" \t")[:1] in {"#", "\r", "\n"}:
+    if is_alone and text[end : line.end].strip(" \t")[:1] in {"#", "\r", "\n"}:
         yield [*drop_comma, (line.start, line.end, "")]
     if not is_last and "#" not in gap_behind:
         yield [(entry.start, behind, "")]
     if is_last and index and "#" not in gap_before:
         yield [(before, entry.end, "")]
-    yield [*drop_comma, (entry.start, comma_behind or entry.end, "")]
+    if comma_behind is not None:
+        drop_comma.append((comma_behind, end, ""))
+    yield [*drop_comma, (entry.start, entry.end, "")]
+
+
+def _comma_in(text: str, start: int, end: int) -> int | None:
+    """Return where the comma is in what stands between two entries, comments among it."""
+    found = _COMMA.match(text, start, end)
+    return found.end() - 1 if found else None

@@ -50,7 +50,15 @@ def run(file: Path, *arguments: str) -> Result:
 
 
 def test_a_track_is_added_with_its_options_and_nothing_else_changes(file: Path) -> None:
-    options = ("--name", "It's: new", "--notify", "band-room", "--event", "completed", "--event", "stalled")
+    options = (
+        "--name",
+        "It's: new",
+        *["--notify", "band-room"] * 2,
+        "--event",
+        "completed",
+        "--event",
+        "stalled",
+    )
     done = run(file, "add", THREE, *options, "--interval", "20s")
     assert (done.exit_code, done.output) == (0, f"{THREE} is watched now; told: band-room\n")
     assert file.read_bytes() == BEFORE + ADDED.encode()

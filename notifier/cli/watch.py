@@ -68,7 +68,7 @@ def add(config: str | None, **given: Any) -> None:
     given here, is left alone, and that is no failure: a script may try again.
     """
     file = paths.config_file(config)
-    entry = Entry(**given)
+    entry = Entry(**given | {key: tuple(dict.fromkeys(given[key])) for key in ("notify", "events")})
 
     def change(content: bytes, before: Loaded) -> str:
         text = _text(content)
