@@ -1,6 +1,7 @@
 """Every metric against its definition, in a real daemon to which everything has happened."""
 
 import math
+import re
 import subprocess
 from collections import Counter
 from datetime import datetime
@@ -60,6 +61,16 @@ def test_names_labels_and_types_are_those_of_the_contract(seen: History) -> None
                 assert {frozenset(one.labels.keys() - {"le"}) for one in families[name].samples} == {
                     frozenset(labels)
                 }
+
+
+def test_the_readme_lists_every_metric_with_its_labels(seen: History) -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text(encoding="utf-8")
+    cells = [line.split(" | ")[0] for line in readme.splitlines() if line.startswith("| `notifier_")]
+    listed = {
+        name.removesuffix("_total"): {*labels.split(",")} - {""}
+        for name, labels in re.findall(r"`(notifier_\w+)(?:\{([\w,]*)\})?`", " ".join(cells))
+    }
+    assert listed == {**GAUGES, **COUNTERS, **HISTOGRAMS}
 
 
 def test_promtool_has_nothing_to_say(seen: History) -> None:
