@@ -69,7 +69,7 @@ class App:
             rng=rng or random.Random(),  # noqa: S311 - jitter needs no secrecy
         )
         page = StatusPage(self.store, clock=self._clock, situation=self.situation)
-        views = Views(self.health, self.overview, self._refresh_metrics, self.engine.metrics, page)
+        views = Views(self.health, self.overview, self.refresh_metrics, self.engine.metrics, page)
         self._site = Site(views)
         self.reloader = Reloader(config_file, loaded, self.engine, self._site)
         self.vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
@@ -138,7 +138,8 @@ class App:
             degraded.append("the changed watchlist is invalid, the earlier one is in force")
         return degraded
 
-    async def _refresh_metrics(self) -> None:
+    async def refresh_metrics(self) -> None:
+        """Bring the metrics up to date that are counted only when somebody looks."""
         await self.engine.refresh_metrics()
         reasons = self._reasons()
         self.engine.metrics.show_health({reason: reason in reasons for reason in Reason})

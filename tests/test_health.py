@@ -190,6 +190,9 @@ async def test_a_scheduler_that_calls_nothing_any_more_is_a_reason_and_not_the_l
         await until(lambda: app.vitals.scheduler_silence > LIMIT)
         (reason,) = [one for one in app.health().reasons if "loop" not in one]
         assert reason == f"the scheduler has stood still for {app.vitals.scheduler_silence:.0f} s"
+        await app.refresh_metrics()
+        seen = Scrape(app.engine.metrics.exposition().decode())
+        assert seen("notifier_unhealthy", reason="scheduler") == 1
     finally:
         feeling.cancel()
         await app.engine.stop()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from tests.support.process import environment
+from tests.support.process import command, environment
 from tests.support.scenes import Scene
 from tests.support.servers import PATIENCE, Server
 from tests.support.tracks import answer, audio_id, completed, path_of
@@ -94,6 +94,23 @@ async def test_a_line_is_a_line_wherever_it_is_read(tmp_path: Path, api: Server,
     are_for_the_journal(for_journal)
     assert any(COLOR.search(line) for line in for_people)
     are_for_people([COLOR.sub("", line) for line in for_people])
+
+
+async def test_a_release_that_cannot_even_begin_says_so_in_one_line(
+    tmp_path: Path, api: Server, receiver: Server
+) -> None:
+    """As when an upgrade of the system took a library away."""
+    broken = tmp_path / "libraries" / "apscheduler"
+    broken.mkdir(parents=True)
+    (broken / "__init__.py").write_text("raise ImportError('not for this Python')\n")
+    scene = scene_in(tmp_path / "scene", api, receiver)
+    code, out, err = await command(
+        "run", "-c", str(scene.file), extra={"PYTHONPATH": str(tmp_path / "libraries")}
+    )
+    (line,) = err.splitlines()
+    record = json.loads(line)
+    assert (code, out, record["event"], record["level"]) == (1, "", "daemon.crashed", "critical")
+    assert record["exception"].endswith("ImportError: not for this Python")
 
 
 def are_json(lines: list[str]) -> None:

@@ -86,9 +86,10 @@ def _open_standard_streams() -> None:
 
 def _run_daemon(loaded: loading.Loaded, file: str, path: Path) -> None:
     from notifier import log  # noqa: PLC0415
+
+    log.configure(loaded.config.log.level, loaded.config.log.format)  # NB: first, lest a crash is a page long
     from notifier.app import App  # noqa: PLC0415
 
-    log.configure(loaded.config.log.level, loaded.config.log.format)
     for warning in loaded.warnings:
         structlog.get_logger().warning("config.warning", text=warning.line(file))
     sys.setswitchinterval(_TURN_OF_A_THREAD)
