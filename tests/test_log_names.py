@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ def said(file: Path) -> Iterator[Said]:
         yield Said(str(name.value), level, where)
 
 
+@cache
 def levels_in_code() -> dict[str, set[str]]:
     levels: dict[str, set[str]] = defaultdict(set)
     for file in sorted((ROOT / "notifier").rglob("*.py")):
