@@ -121,8 +121,9 @@ async def test_of_many_tracks_those_are_shown_that_are_looked_for(tmp_path: Path
     rest = " ".join(rows[17:19])
     assert rest.startswith("and 184 more: 138 COMPLETED, 28 GENERATING, 17 FAILED, 1 UNKNOWN; all of them: ")
     assert len(lines) < 40, "no more than a screen"
-    everything = await asyncio.to_thread(on_a_terminal, "status", "--all", "-c", str(file), NO_COLOR="1")
-    assert len(re.findall(r"-music:\d+\s", everything)) == 201
+    if columns == 80:
+        everything = await asyncio.to_thread(on_a_terminal, "status", "--all", "-c", str(file), NO_COLOR="1")
+        assert len(re.findall(r"-music:\d+\s", everything)) == 201
 
 
 async def test_elsewhere_every_track_is_a_line_with_all_of_its_name_and_id(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def _judged(name: str, target: Target, outcome: Outcome | Unreachable | None) ->
             return Health.OK, one_line(reason), ""
         case Unreachable(reason):
             return Health.FAILED, reason, f"check targets.{name}.url, and whether this machine reaches it"
-        case TargetBroken(reason):
+        case TargetBroken(reason) | Rejected(reason):
             advice = f"put a working url into targets.{name}.url: this one is revoked or wrong"
             return Health.FAILED, one_line(reason), advice
         case Retry(reason, after) if after is not None:
@@ -112,5 +112,3 @@ def _judged(name: str, target: Target, outcome: Outcome | Unreachable | None) ->
             is_ours = "check the target's url" in reason
             advice = f"mend targets.{name}.url" if is_ours else _NOTHING_TO_DO
             return Health.FAILED, one_line(reason), advice
-        case Rejected(reason):
-            return Health.FAILED, one_line(reason), f"to see more: notifier test {name}"

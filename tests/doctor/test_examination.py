@@ -429,6 +429,18 @@ async def test_a_watchlist_that_may_not_be_read_is_one_for_root(scene: Scene) ->
     assert finding.advice == "ask as root: sudo notifier doctor"
 
 
+async def test_a_state_file_that_a_missing_reference_names_is_asked_for(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    scene.write()
+    text = scene.file.read_text().replace(str(scene.state), "${env:NOT_THERE}")
+    scene.file.write_text(text)
+    findings = await found(scene)
+    assert wrong(findings) == [("config", str(scene.file)), ("state", "state")]
+    assert of(findings, Check.STATE)["state"].advice == "name it: --state-file PATH"
+
+
 async def test_secrets_that_are_missing_leave_the_rest_to_be_looked_at(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:

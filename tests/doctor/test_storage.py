@@ -126,13 +126,15 @@ def test_the_pages_of_a_large_file_are_looked_at_for_a_while_only(state: Path) -
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-async def test_a_file_that_the_daemons_user_cannot_write_is_named(state: Path) -> None:
-    nobody = 65534
+@pytest.mark.parametrize(("nobody", "name"), [(65534, "nobody"), (54321, "54321")])
+async def test_a_file_that_the_daemons_user_cannot_write_is_named(
+    state: Path, nobody: int, name: str
+) -> None:
     os.chown(state.parent, nobody, nobody)
     finding = (await seen(state))["state", str(state)]
     strange = [one for one in (await storage(state))[0] if "cannot write it" in one.detail]
     assert [(one.subject, one.health, one.advice) for one in strange] == [
-        (str(state), Health.FAILED, f"sudo chown nobody: {state}")
+        (str(state), Health.FAILED, f"sudo chown {name}: {state}")
     ]
     assert finding in strange
     os.chown(state, nobody, nobody)
