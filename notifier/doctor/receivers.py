@@ -103,7 +103,10 @@ def _judged(name: str, target: Target, outcome: Outcome | Unreachable | None) ->
             return Health.OK, one_line(reason), ""
         case Unreachable(reason):
             return Health.FAILED, reason, f"check targets.{name}.url, and whether this machine reaches it"
-        case TargetBroken(reason) | Rejected(reason):
+        case Rejected(reason):
+            said = f"{one_line(reason)} to the question how it is; only a message shows whether it takes any"
+            return Health.WARNING, said, f"to send one: notifier test {name}"
+        case TargetBroken(reason):
             advice = f"put a working url into targets.{name}.url: this one is revoked or wrong"
             return Health.FAILED, one_line(reason), advice
         case Retry(reason, after) if after is not None:

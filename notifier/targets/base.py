@@ -143,7 +143,10 @@ class Target(Settings, ABC):
         return None
 
     def diagnose(self, answer: Answer, *, now: datetime) -> Outcome | None:
-        """Say what the answer to the probe means; None when it says nothing of what becomes of messages."""
+        """Say what the answer to the probe means; None when it says nothing of what becomes of messages.
+
+        Rejected is the probe alone, so that messages may pass all the same.
+        """
         outcome = self.classify(answer, now=now)
         return None if isinstance(outcome, Rejected) else outcome  # NB: what it refuses was no message
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from notifier.answer import Answer
-from notifier.delivery import Delivered, Outcome, Retry
+from notifier.delivery import Delivered, Outcome, Rejected, Retry
 from notifier.gate import Pace
 from notifier.message import Message, sum_up
 from notifier.secret import Secret
@@ -165,7 +165,9 @@ class Slack(Chat):
         if answer.body.strip() in _NOTHING_TO_SAY:
             return Delivered("Slack has the webhook")
         is_known = _is_slacks(self.url) or self.meaning(answer) is not None or answer.status >= 429
-        return super().diagnose(answer, now=now) if is_known else None
+        if is_known:
+            return super().diagnose(answer, now=now)
+        return Rejected(answer.describe()) if answer.status in {401, 403, 404, 410} else None
 
 
 def _is_slacks(url: Secret) -> bool:

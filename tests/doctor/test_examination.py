@@ -38,10 +38,8 @@ def playing(request: Received) -> Reply:
             return WEBHOOK
         case "api", "GET":
             return answer({"status": "OK"})
-        case "slack", "POST":
-            return Reply(400, "no_text", content_type="text/html")
         case _:
-            return Reply(404, "no such page")
+            return Reply(405)
 
 
 @pytest.fixture
@@ -131,6 +129,12 @@ async def test_what_is_well_can_be_told_from_what_only_a_message_shows(scene: Sc
 
 BROKEN = {
     "a Slack webhook that is gone": ("room", "/slack/hushhushhush", Reply(404, "no_service"), "failed"),
+    "another's page in the place of a Slack webhook": (
+        "room",
+        "/slack/hushhushhush",
+        Reply(404, "no such page"),
+        "warning",
+    ),
     "a Discord webhook that is gone": ("studio", "/discord/hushhushhush", GONE, "failed"),
     "a token of Discord's that is wrong": (
         "studio",
