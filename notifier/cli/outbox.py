@@ -3,8 +3,9 @@
 import click
 
 from notifier import display, report
-from notifier.cli import board, words
+from notifier.cli import words
 from notifier.cli.options import config_option, json_option, state_option
+from notifier.cli.overview import show
 from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
 from notifier.store import Store, is_running
@@ -37,7 +38,7 @@ def status(config: str | None, state_file: str | None, as_json: bool, is_all: bo
     if as_json:
         display.print_json(report.overview_json(overview))
     else:
-        board.show(overview, now, is_all=is_all)
+        show(overview, now, is_all=is_all)
 
 
 @click.command()
