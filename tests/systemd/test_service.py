@@ -17,6 +17,7 @@ from tests.systemd.service import (
     ENVIRONMENT,
     PYTHON,
     SLACK_PATH,
+    STATE,
     TOKEN,
     UNIT,
     WATCHLIST,
@@ -224,6 +225,45 @@ def test_credentials_without_a_file_count_as_empty_and_the_daemon_says_so(servic
         "useapi.token: the credential useapi-token is empty",
         "targets.band-room.url: the credential slack-url is empty",
     ]
+
+
+STUDIO = """
+  studio: {type: webhook, url: "${credential:studio-url}"}"""
+
+
+async def wrong(service: Service) -> dict[str, str]:
+    """Ask the doctor as root; return what is wrong and what to do about it."""
+    asked = await asyncio.to_thread(service.machine.run, "/usr/local/bin/notifier", "doctor", "--json")
+    assert asked.stderr == ""
+    findings = json.loads(asked.stdout)
+    found = {
+        f"{one['check']} {one['subject']}": one["advice"] for one in findings if one["state"] == "failed"
+    }
+    assert asked.returncode == (1 if found else 0)
+    assert "hunter" not in asked.stdout
+    return found
+
+
+async def test_the_doctor_tells_root_which_credentials_the_service_does_not_have_as_they_are(
+    service: Service, api: Server, receiver: Server
+) -> None:
+    api.reply(path_of(audio_id(1)), answer(track()))
+    service.watch(1, api=api, receiver=receiver)
+    await asyncio.to_thread(service.start)
+    assert await wrong(service) == {}
+    assert service.machine.done("find", STATE, "-not", "-user", "notifier") == ""
+
+    service.credential("slack-url", f"{receiver.url}/slack/hunter4hunter4")
+    service.credential("studio-url", f"{receiver.url}/webhook/hunter5hunter5")
+    service.watchlist(watchlist(1, api=api.url, targets=STUDIO))
+    restart, line = "sudo systemctl restart notifier", f"LoadCredential=studio-url:{CREDENTIALS}/studio-url"
+    load = f"sudo systemctl edit notifier, with the lines [Service] and {line}; then: {restart}"
+    assert await wrong(service) == {"credential slack-url": restart, "credential studio-url": load}
+
+    service.drop_in(line)
+    assert (await asyncio.to_thread(service.ctl, "restart")).returncode == 0
+    assert await wrong(service) == {}
+    assert [request.body for request in receiver.requests if request.body] == [], "nobody was told anything"
 
 
 def test_what_the_watchlist_takes_from_the_environment_stands_in_a_file(service: Service) -> None:
