@@ -1,8 +1,10 @@
 """What the commands print for people: tables and colour on a terminal, plain lines elsewhere."""
 
+import contextlib
 import json
+import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -30,11 +32,36 @@ _STYLES = {
     DeliveryState.PENDING: "yellow",
     DeliveryState.DEAD: "red",
 }
+_ERASE = "\r\x1b[2K"
 
 
 def is_terminal() -> bool:
     """Say whether a person looks at stdout."""
     return sys.stdout is not None and sys.stdout.isatty()
+
+
+@contextlib.contextmanager
+def progress(text: str) -> Iterator[Callable[[str], None]]:
+    """Say on stderr what is waited for, on a terminal in a line that goes when it is over.
+
+    Yields what says something else instead; elsewhere than on a terminal only that is said.
+    """
+    is_seen = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+    def say(what: str) -> None:
+        _tell(f"{_ERASE}{what} …" if is_seen else f"{what}\n")
+
+    if is_seen:
+        say(text)
+    try:
+        yield say
+    finally:
+        if is_seen:
+            _tell(_ERASE)
+
+
+def _tell(text: str) -> None:
+    print(text, end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:

@@ -31,8 +31,9 @@ def doctor(config: str | None, state_file: str | None, as_json: bool, is_all: bo
     """
     from notifier.doctor import Limits, examine  # noqa: PLC0415
 
-    limits = Limits(is_all, say=lambda text: click.echo(text, err=True))
-    findings = asyncio.run(examine(paths.config_file(config), state_file, limits=limits))
+    with display.progress("asking the API and the targets") as say:
+        limits = Limits(is_all, say=say)
+        findings = asyncio.run(examine(paths.config_file(config), state_file, limits=limits))
     if as_json:
         display.print_json([finding.as_json() for finding in findings])
     else:

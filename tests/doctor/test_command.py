@@ -109,6 +109,8 @@ async def test_on_a_terminal_it_reads_as_paragraphs_with_colour(scene: Scene) ->
     argv = ("doctor", "--all", "-c", str(scene.file))
     shown = await asyncio.to_thread(on_a_terminal, *argv, COLUMNS="80")
     assert "\x1b[32mok" in shown
+    waited, shown = shown.split("\x1b[2K")[1:]
+    assert waited == "asking the API and the targets …\r"
     plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "")
     assert plain.startswith("nothing is wrong, 1 to look at, ")
     assert re.search(r"^ok       watch 10 more: ", plain, re.M), "of what is alike the first twenty"
