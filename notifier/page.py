@@ -5,7 +5,7 @@ Everything foreign is cleaned and masked here, and escaped by the template.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from notifier import __version__
@@ -15,7 +15,7 @@ from notifier.config import Config
 from notifier.delivery import DeliveryState
 from notifier.duration import ago, spell
 from notifier.estimate import Experience, Left
-from notifier.event import EventType, TrackNews, track_event
+from notifier.event import Alert, Event, EventType, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.gatebook import API_GATE
 from notifier.message import Message, Tone, compose
@@ -41,6 +41,11 @@ _TITLES = {
     Standing.FAILED: "Failed",
     Standing.MISSING: "Missing",
     Standing.REMOVED: "Off the watchlist",
+}
+_STATES = {
+    DeliveryState.DELIVERED: ("delivered", Tone.GOOD),
+    DeliveryState.PENDING: ("waiting", Tone.WARNING),
+    DeliveryState.DEAD: ("given up", Tone.BAD),
 }
 _TONES = {GateState.OPEN: Tone.GOOD, GateState.WAITING: Tone.WARNING, GateState.PAUSED: Tone.BAD}
 
@@ -119,7 +124,7 @@ class TargetView:
     name: str
     type: str
     word: str
-    tone: Tone
+    tone: Tone | None
     reason: str | None
     when: Moment | None
     """Since when it is paused, or when it is tried next."""
@@ -250,7 +255,8 @@ class View:
     def _track(self, line: TrackLine, track: Track | None) -> TrackView:
         standing, name = self._known.catalogue.standing(line), self._known.catalogue.name(line)
         ended = outcome(line)
-        news = TrackNews(line.audio_id, name, line.status, None, track)
+        # NB: masked before it is cut, or half of a secret might be left
+        news = TrackNews(line.audio_id, self._mask(name), line.status, None, self._masked(track))
         message = compose(track_event(_EVENT.get(ended, EventType.STALLED), news, self._now))
         word, tone = _WORDS.get(ended, (_under_way(line), None))
         age = None if line.is_final else self._age(line, track)
@@ -268,7 +274,7 @@ class View:
             facts=[(label, self._line(value)) for label, value in message.facts],
             detail=self._text(message.detail),
             prompt=self._text(message.prompt),
-            url=self._url(message),
+            url=self._url(message, track),
         )
 
     def _age(self, line: TrackLine, track: Track | None) -> timedelta | None:
@@ -287,9 +293,18 @@ class View:
             return None, None
         return str(left), round(100 * (age / (age + left.about))) if isinstance(left, Left) else None
 
-    def _url(self, message: Message) -> str | None:
+    def _masked(self, track: Track | None) -> Track | None:
+        if track is None:
+            return None
+        fields = {
+            key: self._mask(value) if isinstance(value, str) else value for key, value in track.fields.items()
+        }
+        return replace(track, fields=fields)
+
+    def _url(self, message: Message, track: Track | None) -> str | None:
         """Return the audio's address unless it holds a secret of ours."""
-        return message.url if message.url and self._mask(message.url) == message.url else None
+        told = track.text("url") if track is not None else None
+        return message.url if told is not None and self._mask(told) == told else None
 
     def _targets(self, glance: Glance) -> list[TargetView]:
         configured = self._situation.config.targets
@@ -299,10 +314,11 @@ class View:
     def _target(self, name: str, glance: Glance) -> TargetView:
         target = self._situation.config.targets.get(name)
         backlog = glance.backlogs.get(name, Backlog())
-        word, tone, reason, when, advice = "open", Tone.GOOD, None, None, None
+        word, reason, when, advice = "open", None, None, None
+        tone: Tone | None = Tone.GOOD
         gate = glance.gates.get(name)
         if target is None:
-            word, tone = "removed", Tone.WARNING if backlog.pending else Tone.GOOD
+            word, tone = "removed", Tone.WARNING if backlog.pending else None
             advice = "not on the watchlist: its deliveries wait for its return" if backlog.pending else None
         elif gate is not None and not gate.is_open(self._now):
             word, tone, reason = gate.state.value, _TONES[gate.state], self._line(gate.reason or "")
@@ -332,9 +348,9 @@ class View:
         return f"in {spell(wait)}" if wait >= timedelta(seconds=1) else "now"
 
     def _delivery(self, told: Told) -> DeliveryView:
-        message = compose(told.event)
+        message = compose(self._masked_event(told.event))
         answer = told.answer or told.error or ""
-        tones = {DeliveryState.DELIVERED: Tone.GOOD, DeliveryState.PENDING: Tone.WARNING}
+        word, tone = _STATES[told.state]
         headline = (
             f"{message.headline}: {message.detail}" if told.event.audio_id is None else message.headline
         )
@@ -344,15 +360,22 @@ class View:
             headline=self._line(headline, _LONGEST_NAME * 2),
             tone=message.tone,
             target=self._line(told.target),
-            word={DeliveryState.PENDING: "to be retried", DeliveryState.DEAD: "given up"}.get(
-                told.state, told.state.value
-            ),
-            state_tone=tones.get(told.state, Tone.BAD),
+            word=word,
+            state_tone=tone,
             at=self._ago(told.at),
             tries=f"{told.attempt_count} tries" if told.attempt_count > 1 else None,
             status=told.status,
             answer=self._line(answer, _LONGEST_ANSWER) or None,
         )
+
+    def _masked_event(self, event: Event) -> Event:
+        match event.about:
+            case TrackNews() as news:
+                return replace(event, about=replace(news, name=self._mask(news.name)), stored_data=None)
+            case Alert() as alert:
+                return replace(
+                    event, about=replace(alert, summary=self._mask(alert.summary)), stored_data=None
+                )
 
     def _ago(self, moment: datetime) -> Moment:
         age = self._now - moment

@@ -140,7 +140,7 @@ async def test_what_comes_from_outside_stays_text_and_holds_no_secret(tmp_path: 
         pages = [await get(scene, f"/?page={number}") for number in (1, 2)]
         echoed = await get(scene, "/?q=%22%3E%3Cscript%3Ealert(9)%3C/script%3E&state=%3Cb%3E")
     for page in (*pages, echoed):
-        assert not [secret for secret in SECRETS if secret in page]
+        assert not [secret for secret in SECRETS if secret[:8] in page]
         assert not misleading(text_of(page))
         assert page.count("<script") == 1
         assert "&lt;script&gt;alert(" in page

@@ -19,9 +19,9 @@
     const selection = document.getSelection();
     return Boolean(selection && !selection.isCollapsed && selection.containsNode(node, true));
   };
-  // Moving such a node in the document would stop the music, lose the focus or the selection.
+  // Such a node stays where it is and the others go around it: moved, it would lose focus or selection.
   const isHeld = (node) => node.nodeType === Node.ELEMENT_NODE
-    && (node.contains(document.activeElement) || isPlaying(node) || isSelected(node));
+    && (node.contains(document.activeElement) || isSelected(node));
 
   function change(old, fresh) {
     if (old.nodeType !== Node.ELEMENT_NODE) {

@@ -291,6 +291,9 @@ MARKUP = (
     "\u202e3pm.rekaf\u202c \u2066hidden\u2069",
     "\u0007\u001b[31mred\u001b[0m",
     "tokenhunter2 and slackhunter2",
+    "x" * 51 + "slackhunter2",
+    "x" * 71 + "slackhunter2",
+    "x" * 111 + "slackhunter2",
     "https://evil.example/track.png",
     "&lt;b&gt; &amp;",
 )

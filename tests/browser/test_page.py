@@ -1,11 +1,14 @@
 """The status page in Chromium: how it looks, that it is live, and that nothing foreign gets in or out."""
 
 import asyncio
+import html
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
@@ -16,6 +19,7 @@ from tests.browser.conftest import Reader
 from tests.browser.scenes import (
     HOSTILE_URLS,
     MARKUP,
+    MINUTE,
     NOW,
     SCENES,
     Author,
@@ -148,9 +152,7 @@ async def test_a_change_shows_by_itself_and_disturbs_nobody(reader: Reader, sett
         assert reader.complaints == []
 
 
-async def test_what_is_selected_and_what_plays_stays_although_its_row_goes(
-    reader: Reader, tmp_path: Path
-) -> None:
+async def test_what_plays_goes_on_although_its_row_goes(reader: Reader, tmp_path: Path) -> None:
     async with serving() as media:
         media.reply("/14.mp3", Reply(body=WAVE, content_type="audio/wav"))
 
@@ -160,29 +162,72 @@ async def test_what_is_selected_and_what_plays_stays_although_its_row_goes(
         async with shown(tmp_path, day) as scene:
             page = await reader.opens(f"{scene.url}/?state=ready", is_frozen=True)
             await is_live(page)
-            await page.evaluate(
-                """() => {
-                    window.player = document.querySelector("audio");
-                    const names = [...document.querySelectorAll(".name")];
-                    const name = names.find((one) => one.textContent === "Menu loop");
-                    document.getSelection().selectAllChildren(name);
-                    return window.player.play();
-                }"""
-            )
+            await page.evaluate("(window.player = document.querySelector('audio')).play()")
             gone = Sighting("MISSING", True, None, NOW)
             await scene.store.record(audio_id(14), gone, None, [], now=NOW)
             await expect(page.locator("#choices")).to_contain_text("Missing 1")
             assert await page.evaluate("!window.player.paused && window.player.isConnected")
-            assert await page.evaluate("document.getSelection().toString()") == "Menu loop"
             await page.evaluate("window.player.pause()")
             await scene.store.record(audio_id(13), gone, None, [], now=NOW)
             await expect(page.locator("#choices")).to_contain_text("Missing 2")
             assert await page.evaluate("window.player.isConnected") is False
-            assert await page.locator("#track-rows .name").all_inner_texts() == [
-                "Yesterday's ballad",
-                "Credits roll",
-                "Menu loop",
-            ]
+            left = ["Yesterday's ballad", "Credits roll", "Menu loop"]
+            assert await page.locator("#track-rows .name").all_inner_texts() == left
+
+
+USE_ROWS = """() => {
+    const row = (name) => [...document.querySelectorAll("#track-rows tr")]
+        .find((one) => one.querySelector(".name").textContent === name);
+    row("Two left feet").querySelector("summary").focus();
+    document.getSelection().selectAllChildren(row("Rooftop chase").querySelector("time"));
+    window.player = row("Intro theme").querySelector("audio");
+    return window.player.play();
+}"""
+
+
+USE_NOTHING = """() => {
+    document.getSelection().removeAllRanges();
+    document.activeElement.blur();
+    window.player.pause();
+}"""
+
+
+async def test_rows_change_places_around_what_is_in_use(reader: Reader, tmp_path: Path) -> None:
+    async with serving() as media:
+        media.reply("/14.mp3", Reply(body=WAVE, content_type="audio/wav"))
+
+        async def day(author: Author) -> None:
+            await tracks_of_a_day(author, media.url)
+
+        async with shown(tmp_path, day) as scene:
+            page = await reader.opens(scene.url, is_frozen=True)
+            await is_live(page)
+            await page.evaluate(USE_ROWS)
+            # what has the focus gets ready a while ago: it goes behind what has failed since
+            scene.clock.move(600)
+            now, ready = scene.clock.now(), Sighting("COMPLETED", True, None, NOW)
+            await scene.store.record(audio_id(4), ready, parse(completed(4)), [], now=NOW - 10 * MINUTE)
+            # what plays leaves the watchlist: it goes to the end
+            config = scene.situation.config
+            watch = tuple(one for one in config.watch if one.audio_id != audio_id(14))
+            scene.situation = replace(
+                scene.situation, config=config.model_copy(update={"watch": watch}), loaded_at=now
+            )
+            await expect(page.locator("#choices")).to_contain_text("Off the watchlist 1")
+            await expect(page.locator("#choices")).to_contain_text("In progress 3")
+            assert await page.evaluate(
+                "document.activeElement.closest('tr').innerText.includes('Two left feet')"
+            )
+            assert await page.evaluate("!window.player.paused && window.player.isConnected")
+            assert await page.evaluate("document.getSelection().toString()") == "31m ago"
+            # once nothing is in use all is in order
+            await page.evaluate(USE_NOTHING)
+            await scene.store.drop([1])
+            async with aiohttp.ClientSession() as session, session.get(scene.url) as response:
+                names = re.findall(r'class="name">(.*?)</span>', await response.text())
+            expected = [html.unescape(name) for name in names]
+            assert (expected[4], expected[9]) == ("Two left feet", "PixVerse_Music_14.mp3")
+            await expect(page.locator(".name")).to_have_text(expected)
 
 
 async def test_without_a_stream_it_looks_every_ten_seconds(reader: Reader, tmp_path: Path) -> None:
@@ -298,6 +343,8 @@ async def test_it_says_to_screen_readers_what_it_is(reader: Reader, tmp_path: Pa
         await is_live(page)
         await expect(page.get_by_role("table")).to_have_count(3)
         table = page.get_by_role("table", name="Tracks 1 to 10 of 10")
+        await expect(page.get_by_role("table", name="The last messages that were sent")).to_have_count(1)
+        await expect(page.get_by_role("table", name="Targets, their state")).to_have_count(1)
         await expect(table.get_by_role("row")).to_have_count(11)
         await expect(table.get_by_role("rowheader")).to_have_count(10)
         await expect(page.get_by_role("status")).to_contain_text("All is well 4 in progress")
