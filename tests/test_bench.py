@@ -67,6 +67,15 @@ async def test_the_bench_of_load_runs_and_ends_with_its_figures_as_json() -> Non
     assert (burst["tracks"], burst["posts"]["well"], burst["lost"], burst["repeated"]) == (5, 5, 0, 0)
 
 
+async def test_the_bench_of_the_page_runs_and_ends_with_its_figures_as_json() -> None:
+    code, lines, err = await bench("page", "--tracks", "60")
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    assert figures.pop("tracks") == 60
+    assert figures.keys() == {"nothing", "nothing has changed", "a page", "a search", "all read anew"}
+    assert all(cost.keys() == {"cpu_ms", "wall_ms", "longest_stall_ms"} for cost in figures.values())
+
+
 async def test_a_short_soak_loses_nothing_and_ends_with_its_figures_as_json() -> None:
     code, lines, err = await bench("soak", "--minutes", "0.1", "--seed", "1")
     figures = json.loads(lines[-1])
@@ -79,7 +88,7 @@ async def test_a_short_soak_loses_nothing_and_ends_with_its_figures_as_json() ->
 async def test_an_unknown_bench_is_answered_with_the_ones_there_are() -> None:
     code, lines, _ = await bench("--help")
     assert code == 0
-    assert all(any(name in line for line in lines) for name in ("deliver", "load", "soak"))
+    assert all(any(name in line for line in lines) for name in ("deliver", "load", "page", "soak"))
     code, _, err = await bench("delivr")
     assert code == 2
     assert "No such command 'delivr'" in err

@@ -144,25 +144,22 @@ async def test_the_page_shows_hostile_names_as_text_and_no_secret(running: tuple
 
 async def test_every_answer_is_guarded_and_nothing_can_be_changed(running: tuple[Daemon, Page]) -> None:
     page = running[1]
-    for path in (
-        "/",
-        "/status.css",
-        "/status.js",
-        "/icon.svg",
-        "/healthz",
-        "/metrics",
-        "/api/status",
-        "/nowhere",
-    ):
+    paths = ("/", "/?state=ready&page=2", "/status.css", "/status.js", "/icon.svg", "/healthz", "/api/status")
+    for path in (*paths, "/metrics", "/nowhere"):
         status, _, headers = await page.get(path)
         assert status == (404 if path == "/nowhere" else 200)
-        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        policy = headers["Content-Security-Policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self';" in policy
+        assert "unsafe" not in policy
+        assert headers["Referrer-Policy"] == "no-referrer"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["X-Frame-Options"] == "DENY"
         assert headers["Cache-Control"] == "no-store"
     status, _, headers = await page.get("/healthz", "POST")
     assert (status, headers["Allow"]) == (405, "GET,HEAD")
-    assert (await page.get("/healthz", "HEAD"))[:2] == (200, "")
+    for path in (*paths, "/events"):
+        assert (await page.get(path, "HEAD"))[:2] == (200, "")
+        assert (await page.get(path, "PUT"))[0] == 405
 
 
 @pytest.mark.parametrize(
@@ -181,8 +178,12 @@ async def test_only_its_own_names_are_answered(running: tuple[Daemon, Page], hos
     assert (await running[1].get("/api/status", Host=host))[0] == status
 
 
-async def test_a_reload_moves_the_listener(running: tuple[Daemon, Page], tmp_path: Path) -> None:
+async def test_a_reload_moves_the_listener_and_who_listened_is_told(
+    running: tuple[Daemon, Page], tmp_path: Path
+) -> None:
     process, page = running
+    stream = await page.session.get(f"{page.url}/events")
+    assert await stream.content.readuntil(b"\n\n") == b"retry: 3000\n\n"
     file = tmp_path / "watchlist.yaml"
     port = free_port()
     old = page.url.rpartition(":")[2]
@@ -190,6 +191,11 @@ async def test_a_reload_moves_the_listener(running: tuple[Daemon, Page], tmp_pat
     await process.logged("config.reloaded")
     page.url = f"http://127.0.0.1:{port}"
     assert (await page.get("/healthz"))[0] == 200
+    await stream.content.read()  # to its end
+    stream = await page.session.get(f"{page.url}/events")
+    assert await stream.content.readuntil(b"\n\n") == b"retry: 3000\n\n"
+    assert await process.stop() == 0
+    await stream.content.read()
 
 
 async def test_a_reload_to_a_taken_port_keeps_the_old_one_until_the_new_one_is_free(

@@ -238,9 +238,11 @@ async def test_without_a_stream_it_looks_every_ten_seconds(reader: Reader, tmp_p
         await expect(page.locator("#link-text")).to_have_text("Looks every 10 seconds")
         await scene.store.record(audio_id(1), Sighting("MISSING", True, None, NOW), None, [], now=NOW)
         await page.clock.run_for(9_000)
-        await expect(page.locator("#choices")).not_to_contain_text("Missing")
-        await page.clock.run_for(2_000)
-        await expect(page.locator("#choices")).to_contain_text("Missing 1")
+        assert reader.requests.count(f"{scene.url}/") == 1
+        async with page.expect_request(f"{scene.url}/"):
+            await page.clock.run_for(1_500)
+        while await page.locator("#choices", has_text="Missing 1").count() == 0:
+            await page.clock.run_for(1_000)
 
 
 async def test_a_daemon_that_stops_is_missed_and_found_again(reader: Reader, tmp_path: Path) -> None:
@@ -271,9 +273,11 @@ async def test_a_hidden_page_asks_for_nothing(reader: Reader, tmp_path: Path) ->
         await scene.store.record(audio_id(1), Sighting("MISSING", True, None, NOW), None, [], now=NOW)
         await page.clock.run_for(60_000)
         assert len(reader.requests) == asked
+        assert reader.requests.count(f"{scene.url}/events") == 1
         await page.evaluate(hide, False)
         await expect(page.locator("#choices")).to_contain_text("Missing 1")
         await is_live(page)
+        assert reader.requests.count(f"{scene.url}/events") == 2, "the first was not closed"
 
 
 async def test_without_scripts_it_is_a_plain_page(reader: Reader, tmp_path: Path) -> None:
