@@ -96,10 +96,10 @@ async def test_a_bad_day(tmp_path: Path) -> None:
     assert "waiting: HTTP 401: Unauthorized, next try in 3m" in text
     assert row(page, "band-room", "targets") == (
         "band-room slack paused for 58m HTTP 404: no_service after mending: notifier resume band-room"
-        " 6 since 1h ago 0 0"
+        " 6 oldest 1h ago 0 0"
     )
     assert row(page, "archive", "targets") == (
-        "archive webhook waiting next try in 4m HTTP 503: Service Unavailable 4 since 45m ago 2 0"
+        "archive webhook waiting next try in 4m HTTP 503: Service Unavailable 4 oldest 45m ago 2 0"
     )
     dead = text.partition("Dead letters")[2].partition("Recent deliveries")[0]
     assert 'HTTP 422\n{"error": "body.text must not be longer than 200 characters"' in dead
