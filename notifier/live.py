@@ -26,7 +26,7 @@ _STILL_HERE = b": still here\n\n"
 
 
 class Live:
-    """The pages that listen. They are looked for as often as `every` seconds, while there are any.
+    """The pages that listen. While there are any, a change is looked for every `every` seconds.
 
     `mark` returns what differs whenever a page would show something else. A comment every `heartbeat` seconds
     finds those that are gone; whoever takes nothing in is dropped.

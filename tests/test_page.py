@@ -1,6 +1,7 @@
 """The status page as the daemon serves it, read as HTML."""
 
 import asyncio
+import contextlib
 import html
 import re
 import sqlite3
@@ -174,21 +175,29 @@ async def test_what_is_awaited_follows_from_what_was_seen_meanwhile(tmp_path: Pa
         assert row(await get(scene), "Waiting").endswith("2:01 so far about 1:20 left")
 
 
+async def shows(page: StatusPage, text: str, *, there: bool = True) -> None:
+    """Wait until a text is on the page, or is not."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(StorageError):
+                if (text in await page.html({})) is there:
+                    return
+            await asyncio.sleep(0.01)
+
+
 async def test_a_state_file_that_does_not_answer_is_shown_as_it_was(tmp_path: Path) -> None:
     async with shown(tmp_path, typical) as scene:
-        page = StatusPage(scene.store, clock=scene.clock, situation=lambda: scene.situation, patience=0.05)
-        assert "This is how it was before" not in await page.html({})
-        before = await page.mark()
-        other = sqlite3.connect(scene.store.path, isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
+        page = StatusPage(scene.store, clock=scene.clock, situation=lambda: scene.situation, patience=0.1)
+        await shows(page, "This is how it was before", there=False)
+        with contextlib.closing(sqlite3.connect(scene.store.path, isolation_level=None)) as other:
+            other.execute("BEGIN EXCLUSIVE")
+            await shows(page, "This is how it was before: the state file does not answer")
+            assert "Intro theme" in names(await page.html({}))
+            while_held = await page.mark()
+            other.execute("ROLLBACK")
+        await shows(page, "This is how it was before", there=False)
         async with asyncio.timeout(PATIENCE):
-            while "This is how it was before: the state file does not answer" not in await page.html({}):
-                await asyncio.sleep(0.01)
-        assert await page.mark() != before
-        other.execute("ROLLBACK")
-        other.close()
-        async with asyncio.timeout(PATIENCE):
-            while "This is how it was before" in await page.html({}):
+            while await page.mark() == while_held:
                 await asyncio.sleep(0.01)
 
 
