@@ -38,8 +38,10 @@ from tests.support.tracks import answer, audio_id, completed, path_of
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LOOKING = Path(__file__).with_name("looking.js").read_text(encoding="utf-8")
-SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-WIDTHS = (1280, 390)
+Way = tuple[Literal["light", "dark"], int]
+BOTH_WAYS: tuple[Way, ...] = (("light", 1280), ("dark", 390))
+EVERY_WAY: tuple[Way, ...] = (*BOTH_WAYS, ("light", 390), ("dark", 1280))
+"""How the page is looked at; in every way where everything is on it that can be."""
 WAVE = (
     "RIFF"
     + "\x24\x70\x07\x00"
@@ -62,11 +64,10 @@ async def test_every_scene_is_legible_and_fits(name: str, reader: Reader, tmp_pa
     async with shown(tmp_path, SCENES[name]) as scene:
         page = await reader.opens(scene.url)
         await is_live(page)
-        for scheme in SCHEMES:
+        for scheme, width in EVERY_WAY if name == "broken" else BOTH_WAYS:
             await page.emulate_media(color_scheme=scheme)
-            for width in WIDTHS:
-                await page.set_viewport_size({"width": width, "height": 844})
-                assert await page.evaluate(LOOKING) == [], (scheme, width)
+            await page.set_viewport_size({"width": width, "height": 844})
+            assert await page.evaluate(LOOKING) == [], (scheme, width)
         assert reader.complaints == []
         assert reader.foreign(scene.url) == []
 
@@ -359,7 +360,7 @@ async def test_it_says_to_screen_readers_what_it_is(reader: Reader, tmp_path: Pa
 
 async def test_nothing_foreign_runs_or_is_fetched(reader: Reader, tmp_path: Path) -> None:
     async with shown(tmp_path, hostile) as scene:
-        for number in (1, 2):
+        for number in (2, 1):
             page = await reader.opens(f"{scene.url}/?page={number}")
             await is_live(page)
             addresses = await page.evaluate(
@@ -367,8 +368,6 @@ async def test_nothing_foreign_runs_or_is_fetched(reader: Reader, tmp_path: Path
             )
             assert all(re.match(r"https?://", address) for address in addresses)
             assert await page.locator("main script, main img, main iframe, main textarea").count() == 0
-        page = await reader.opens(scene.url)
-        await is_live(page)
         for number, text in enumerate(MARKUP, start=900):
             fields = completed(number, name=text, prompt=text, url=HOSTILE_URLS[number % len(HOSTILE_URLS)])
             found = parse(fields)
