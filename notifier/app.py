@@ -14,12 +14,11 @@ import structlog
 
 from notifier import __version__
 from notifier import log as logging_setup
-from notifier.board import StatusPage
 from notifier.clock import Clock, SystemClock
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import Loaded
-from notifier.page import Situation
+from notifier.page import Situation, StatusPage
 from notifier.reloader import Reloader, listen, settle
 from notifier.report import Overview, overview
 from notifier.secret import Masker

@@ -15,10 +15,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from notifier.board import StatusPage
 from notifier.config import Http
 from notifier.live import Live
 from notifier.metrics import Metrics
+from notifier.page import StatusPage
 from notifier.report import Overview, overview_json
 from notifier.store import StorageError
 

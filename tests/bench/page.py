@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from notifier.board import StatusPage
+from notifier.page import StatusPage
 from notifier.reloader import settle
 from tests.bench.measuring import cost_of, longest_stall, median, print_json_line, print_table
 from tests.browser.scenes import Scene, many, shown

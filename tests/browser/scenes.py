@@ -9,14 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from notifier.board import StatusPage
 from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
 from notifier.event import Alert, EventType, Problem, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.gatebook import API_GATE
 from notifier.metrics import Metrics
-from notifier.page import Situation
+from notifier.page import Situation, StatusPage
 from notifier.report import overview
 from notifier.secret import Masker
 from notifier.store import Owed, Settlement, Store, StoredGate

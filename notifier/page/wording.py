@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from notifier import __version__
-from notifier.catalogue import Catalogue, Query, Selection, Standing, outcome
 from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.config import Config
 from notifier.delivery import DeliveryState
@@ -19,6 +18,8 @@ from notifier.event import Alert, Event, EventType, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.gatebook import API_GATE
 from notifier.message import Message, Tone, compose
+from notifier.page.catalogue import Catalogue, Query, Selection, Standing, outcome
+from notifier.page.content import Choice, DeliveryView, Moment, Page, TargetView, TrackView
 from notifier.store import Backlog, Glance, StoredGate, Told, TrackLine
 from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Track
@@ -71,110 +72,6 @@ class Situation:
     def mark(self) -> object:
         """What differs whenever something else would be shown of it."""
         return self.config_error, self.loaded_at, tuple(self.reasons), tuple(self.degraded)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A moment as people read it, and exactly."""
-
-    text: str
-    exact: str
-    """As RFC 3339."""
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A link that lists the tracks of one standing."""
-
-    title: str
-    count: int
-    href: str
-    is_chosen: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TrackView:
-    """A track as the page shows it."""
-
-    key: str
-    name: str
-    audio_id: str
-    word: str
-    tone: Tone | None
-    since: Moment | None
-    """Since when it is as it is."""
-    took: str | None
-    """How long it takes so far, of one under way."""
-    expected: str | None
-    """When it will be ready, as far as others tell."""
-    progress: int | None
-    """How many percent of the expected time are over."""
-    facts: Sequence[tuple[str, str]]
-    detail: str | None
-    prompt: str | None
-    url: str | None
-    """The audio, where a browser may be sent to; it comes from the API."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetView:
-    """A target as the page shows it."""
-
-    key: str
-    name: str
-    type: str
-    word: str
-    tone: Tone | None
-    reason: str | None
-    when: Moment | None
-    """Since when it is paused, or when it is tried next."""
-    advice: str | None
-    backlog: Backlog
-    oldest: Moment | None
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryView:
-    """A delivery as the page shows it."""
-
-    key: str
-    id: int
-    headline: str
-    tone: Tone
-    target: str
-    word: str
-    state_tone: Tone
-    at: Moment
-    tries: str | None
-    status: int | None
-    answer: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """All that is shown."""
-
-    version: str
-    title: str
-    word: str
-    tone: Tone
-    summary: str
-    reasons: Sequence[str]
-    degraded: Sequence[str]
-    config_file: str
-    config_error: str | None
-    loaded: Moment
-    api: str
-    api_tone: Tone
-    choices: Sequence[Choice]
-    selection: Selection
-    tracks: Sequence[TrackView]
-    targets: Sequence[TargetView]
-    totals: Backlog
-    recent: Sequence[DeliveryView]
-    dead: Sequence[DeliveryView]
-    stale: str | None
-    """Why what is shown is not how it is now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from time import perf_counter
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from notifier.catalogue import Catalogue, Query, Selection, Standing, arrange, asked, select
 from notifier.clock import Clock
 from notifier.config import Config
 from notifier.estimate import Experience, Making, making_of
-from notifier.page import Known, Situation, View
+from notifier.page.catalogue import Catalogue, Query, Selection, Standing, arrange, asked, select
+from notifier.page.wording import Known, Situation, View
 from notifier.store import StorageError, Store
 from notifier.track import Track
 

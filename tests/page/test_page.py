@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from notifier.board import StatusPage
-from notifier.catalogue import PER_PAGE
+from notifier.page import StatusPage
+from notifier.page.catalogue import PER_PAGE
 from notifier.store import StorageError, Store
 from notifier.track import parse
 from notifier.transition import Sighting

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from notifier.catalogue import PER_PAGE, Catalogue, Query, Standing, arrange, asked, select
+from notifier.page.catalogue import PER_PAGE, Catalogue, Query, Standing, arrange, asked, select
 from notifier.store import TrackLine
 
 
