@@ -61,7 +61,8 @@ def progress(text: str) -> Iterator[Callable[[str], None]]:
 
 
 def _tell(text: str) -> None:
-    print(text, end="", file=sys.stderr, flush=True)  # noqa: T201
+    if sys.stderr is not None:  # NB: print takes None for stdout
+        print(text, end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def print_json(value: Any) -> None:
