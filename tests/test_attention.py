@@ -92,7 +92,9 @@ def test_what_needs_a_person_is_counted_in_the_first_line_and_comes_with_the_com
 
 @pytest.mark.parametrize("status", [401, 402])
 def test_a_token_that_is_rejected_says_what_to_do_and_how_to_see_that_it_is_done(status: int) -> None:
-    (matter,) = needs(api_state=GateState.WAITING, api_reason=f"HTTP {status}: no")
+    overview = replace(WELL, api_state=GateState.WAITING, api_reason=f"HTTP {status}: no")
+    (matter,) = standing(overview, NOW, how_to_start="notifier run").needs
+    assert read(overview)[2] == [], "it is told once"
     assert matter.what == f"useapi.net refuses the token (HTTP {status}: no): no track is read"
     assert matter.do.endswith("notifier doctor")
 
