@@ -26,14 +26,20 @@ def copy_of(state_file: Path) -> Path:
 
 
 def keep(state_file: Path) -> None:
-    """Copy the state file as it is now, with what is in its log. No file, no copy."""
+    """Copy the state file as it is now, with what is in its log: all of it, or there is no copy."""
     copy = copy_of(state_file)
-    _remove(copy)
+    unfinished = copy.with_name(f"{copy.name}.new")
+    for one in (copy, unfinished):
+        _remove(one)
     if not state_file.exists():
         return
-    os.close(os.open(copy, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    with _opened(state_file) as source, _opened(copy) as target:
-        source.backup(target)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    try:
+        with _opened(state_file) as source, _opened(unfinished) as target:
+            source.backup(target)
+        os.replace(unfinished, copy)
+    finally:
+        _remove(unfinished)
 
 
 def take_back(state_file: Path) -> str:
@@ -152,7 +158,8 @@ def main(arguments: list[str]) -> int:
             case "keep":
                 keep(state_file)
             case "take-back":
-                print(take_back(state_file), end="")  # noqa: T201 - for the installer
+                if said := take_back(state_file):
+                    print(said)  # noqa: T201 - for the installer
             case _:
                 let_go(state_file)
     except (OSError, sqlite3.Error) as error:

@@ -18,6 +18,7 @@ readonly COMMAND=/usr/local/bin/notifier
 readonly SHARE=/usr/local/share
 readonly SYSUSERS=/etc/sysusers.d/notifier.conf
 readonly UNIT=/etc/systemd/system/notifier.service
+readonly LOCK=/run/notifier-install.lock
 readonly DROP_INS=$UNIT.d
 readonly BACKOFF=$DROP_INS/10-restart-backoff.conf
 
@@ -207,6 +208,13 @@ service_runs() {
     esac
 }
 
+# Says whether it is this very release that runs; after --no-start it is an earlier one.
+release_runs() {
+    local pid
+    pid=$(systemctl show --value --property MainPID notifier.service)
+    systemctl --quiet is-active notifier.service && [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") = "$release/bin/python "* ]]
+}
+
 # Says whether the service is to be another one than it is: its release, its unit.
 differs() {
     [ "$(readlink -- "$PREFIX/current")" != "releases/${release##*/}" ] ||
@@ -368,7 +376,7 @@ install_service() {
         ! differs || switch_over
         link_all
         say "installed notifier $version; start it with: systemctl enable notifier && systemctl restart notifier"
-    elif ! differs && systemctl --quiet is-active notifier.service; then
+    elif ! differs && release_runs; then
         link_all
         say "notifier $version is running already"
     else
@@ -415,4 +423,6 @@ uninstall_service() {
 }
 
 [ "$(id -u)" = 0 ] || die "needs root: sudo $0"
+exec 9>"$LOCK"
+flock --nonblock 9 || die "it is running already"
 if [ -n "$uninstalling" ]; then uninstall_service; else install_service; fi

@@ -12,6 +12,7 @@ import pytest
 from notifier import handover
 from notifier.handover import copy_of, keep, take_back
 from notifier.store.database import STEPS, open_database
+from tests.support.disks import small_disk
 
 LATER = [
     *STEPS,
@@ -183,10 +184,27 @@ def test_the_installer_runs_it_as_a_program_of_its_own(state_file: Path) -> None
         assert copy_of(state_file).exists()
     code, out, err = step("take-back", state_file)
     assert (code, err) == (0, "")
-    assert out.startswith(f"{state_file} is of the earlier version again")
+    assert out.endswith("knows what was told since then\n")
+    assert out.count("\n") == 1
     assert step("keep", state_file) == (0, "", "")
     assert step("let-go", state_file) == (0, "", "")
     assert files(state_file) == {"state.db"}
+
+
+def test_a_copy_for_which_there_is_no_room_is_none_and_harms_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        file = disk.path / "state.db"
+        with opened(file) as connection:
+            tell(connection, "told", state="delivered")
+            connection.execute("UPDATE event SET data = ?", ("x" * 300_000,))
+        disk.fill()
+        code, _, err = step("keep", file)
+        assert code == 1
+        assert err.startswith(f"{file}: ")
+        assert not [name for name in files(file) if "before" in name]
+        assert take_back(file) == ""
+        disk.make_room()
+        assert outbox(file) == {"told": "delivered"}
 
 
 def test_a_copy_that_cannot_be_made_is_a_sentence_and_a_failure(state_file: Path) -> None:

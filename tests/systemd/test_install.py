@@ -3,7 +3,9 @@
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -23,6 +25,9 @@ WATCHLIST = "/etc/notifier/watchlist.yaml"
 CREDENTIALS = "/etc/notifier/credentials"
 VARIABLES = "/etc/notifier/environment"
 INSTALLER = "/mnt/checkout/systemd/install.sh"
+NUMBER = "/run/number"
+NUMBERED = ("sh", "-c", f'echo $$ >{NUMBER}; exec "$@"', "sh")
+"""What runs a command and notes the number of its process."""
 STATE = "/var/lib/notifier"
 CURRENT = "/opt/notifier/current"
 FOREIGN = "/usr/local/share/fish/vendor_completions.d/notifier.fish"
@@ -86,7 +91,7 @@ class Place:
     def install(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run the installer of the checkout, which is the earlier release."""
         return subprocess.run(
-            [*self.machine.inside, INSTALLER, "--find-links", "/mnt/wheels", *options],
+            [*self.machine.inside, *NUMBERED, INSTALLER, "--find-links", "/mnt/wheels", *options],
             capture_output=True,
             text=True,
             timeout=240,
@@ -187,6 +192,8 @@ def be_the_next_release(package: Path) -> None:
     replace(
         package / "app.py",
         "            self._say_started()\n",
+        '            while os.environ.get("BROKEN") == "hang" and not self._stop.is_set():\n'
+        "                await asyncio.sleep(0.1)\n"
         '            while os.environ.get("BROKEN") == "late":\n'
         "                if sum(one.delivered for one in (await self.store.backlogs()).values()) == 2:\n"
         '                    raise RuntimeError("broken late")\n'
@@ -317,10 +324,30 @@ def test_a_release_that_does_not_start_gives_way_to_the_earlier_one_with_its_sta
     assert place.pid() != pid
     if when == "late":
         told = ["Track 1", "Track 2"]
+        assert "knows what was told since then\n" in ended.stderr
     assert place.state() == (len(STEPS), dict.fromkeys(told, "delivered"))
     assert place.world.told == told
     assert "state.db.before" not in place.owners()
     assert {owner.split()[0] for owner in place.owners().values()} == {"notifier"}
+
+
+def test_to_cut_an_upgrade_short_brings_back_the_earlier_release(place: Place) -> None:
+    """The next one has taken the state file further by then, and would not have come up for a long time."""
+    place.ensure_it_runs()
+    place.machine.put(VARIABLES, "BROKEN=hang\n")
+    with ThreadPoolExecutor(1) as thread:
+        upgrade = thread.submit(place.upgrade)
+        while place.state()[0] == len(STEPS) and not upgrade.done():
+            time.sleep(0.1)
+        number = place.machine.done("cat", NUMBER).strip()
+        second = place.install()
+        place.machine.done("kill", number)
+        ended = upgrade.result()
+    assert (second.returncode, second.stderr) == (1, "install.sh: it is running already\n")
+    assert ended.returncode != 0
+    assert ended.stderr.endswith("the earlier release is back and runs\n")
+    assert (place.release(), place.is_running()) == (__version__, True)
+    assert place.state()[0] == len(STEPS)
 
 
 def test_an_upgrade_takes_over_state_and_command_and_tells_nothing_twice(place: Place) -> None:
