@@ -200,6 +200,8 @@ async def test_sqlite_needs_no_other_place_for_what_is_large_and_passing(running
     work = f"""
 from pathlib import Path
 from notifier.store.database import open_database, open_for_reading
+
+pytestmark = pytest.mark.xdist_group("container")
 for connect in (open_database, open_for_reading):
     rows = connect(Path("/var/lib/notifier/state.db")).execute({SORT!r}).fetchall()
     print(len(rows), rows == sorted(rows))

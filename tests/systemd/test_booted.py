@@ -49,6 +49,8 @@ def test_what_is_bound_can_be_read_and_if_wanted_written(machine: Machine) -> No
 KILLED = """
 import os, signal
 from tests.systemd.booted import booted
+
+pytestmark = pytest.mark.xdist_group("booted")
 with booted() as machine:
     machine.done("systemd-run", "--quiet", "sleep", "12345.678")
     print(machine.inside[1], flush=True)
