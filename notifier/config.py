@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJson
 
 from notifier.document import Mapping, Scalar
 from notifier.duration import parse_rate
-from notifier.event import EventType
+from notifier.event import EVENTS, EventType
 from notifier.secret import token_parts, url_parts
 from notifier.settings import (
     AudioId,
@@ -34,10 +34,6 @@ from notifier.settings import (
 from notifier.targets import TYPES, Target
 
 BASE_URL = "https://api.useapi.net/v2/pixverse"
-EVENTS = {"completed": EventType.COMPLETED, "failed": EventType.FAILED}
-EVENTS |= {"missing": EventType.MISSING, "stalled": EventType.STALLED}
-"""What `events` may name."""
-
 _LABEL = "[A-Za-z0-9-]{1,63}"
 _LISTEN = re.compile(rf"(?P<host>\[[0-9A-Fa-f:.]+\]|{_LABEL}(\.{_LABEL})*):(?P<port>[0-9]{{1,5}})")
 _LONGEST_HOST = 253

@@ -1,4 +1,7 @@
-"""What the commands print for people: tables and colour on a terminal, plain lines elsewhere."""
+"""What the commands print for people: tables and colour on a terminal, plain lines elsewhere.
+
+What draws tables is imported where one is drawn: plain lines do without.
+"""
 
 import contextlib
 import json
@@ -7,19 +10,17 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
 from notifier.duration import ago, spell
 from notifier.gate import GateState
-from notifier.store import AttemptRow, DeliveryRow
 from notifier.text import one_line, shorten
 from notifier.track import Status
+
+if TYPE_CHECKING:
+    from notifier.store import AttemptRow, DeliveryRow
 
 _STYLES = {
     Status.COMPLETED: "green",
@@ -92,11 +93,15 @@ class Entry:
 
 def width() -> int:
     """Return how many columns the terminal has."""
+    from rich.console import Console
+
     return Console().width
 
 
 def cut(text: str, columns: int) -> str:
     """Return one line of so many columns at the most, however wide its characters are."""
+    from rich.text import Text
+
     shown = Text(one_line(text))
     shown.truncate(columns, overflow="ellipsis")
     return shown.plain
@@ -110,10 +115,13 @@ def gap() -> None:
 
 def line(text: str, *, style: str = "bold") -> None:
     """Print one line, on a terminal in a style."""
-    if is_terminal():
-        Console().print(Text(one_line(text), style=style))
-    else:
+    if not is_terminal():
         _write(one_line(text))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    Console().print(Text(one_line(text), style=style))
 
 
 def heading(text: str) -> None:
@@ -130,6 +138,10 @@ def entries(rows: Iterable[Entry]) -> None:
             cells = (row.word, row.subject, *([row.text] if row.text else []), row.advice)
             _write("\t".join(map(one_line, cells)).rstrip("\t"))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
@@ -148,6 +160,10 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
         for row in rows:
             _write("\t".join(one_line(cell) for cell in row))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     console = Console()
     if not rows:
         console.print(Text(empty, style="dim"))
@@ -162,7 +178,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, 
     console.print(shown)
 
 
-def print_deliveries(rows: Sequence[DeliveryRow], now: datetime, gone: Collection[str]) -> None:
+def print_deliveries(rows: Sequence["DeliveryRow"], now: datetime, gone: Collection[str]) -> None:
     """Print what ``deliveries list`` shows; the watchlist no longer names the targets that are gone."""
     table(
         "Deliveries",
@@ -185,7 +201,7 @@ def print_deliveries(rows: Sequence[DeliveryRow], now: datetime, gone: Collectio
     )
 
 
-def _next(row: DeliveryRow, now: datetime, gone: Collection[str]) -> str:
+def _next(row: "DeliveryRow", now: datetime, gone: Collection[str]) -> str:
     if row.state is not DeliveryState.PENDING:
         return "—"
     if row.target in gone:
@@ -196,7 +212,7 @@ def _next(row: DeliveryRow, now: datetime, gone: Collection[str]) -> str:
 
 
 def print_delivery(
-    row: DeliveryRow, attempts: Sequence[AttemptRow], now: datetime, gone: Collection[str]
+    row: "DeliveryRow", attempts: Sequence["AttemptRow"], now: datetime, gone: Collection[str]
 ) -> None:
     """Print what ``deliveries show`` shows, with what to do next."""
     _write(f"delivery {row.id}: {row.type} of {one_line(row.name)} to {row.target}: {row.state}")
@@ -211,13 +227,13 @@ def print_delivery(
         _write(line)
 
 
-def _came_back(attempt: AttemptRow) -> str:
+def _came_back(attempt: "AttemptRow") -> str:
     """Say what an attempt came to: status and words of the answer, or why there is none."""
     status = "" if attempt.status is None else f"HTTP {attempt.status}"
     return ": ".join(filter(None, (status, one_line(attempt.answer))))
 
 
-def retried(row: DeliveryRow, gone: Collection[str]) -> str:
+def retried(row: "DeliveryRow", gone: Collection[str]) -> str:
     """Say what becomes of a delivery that a person wants to be tried again."""
     if row.target in gone:
         return f"will be tried again when {row.target} is on the watchlist again"
@@ -226,7 +242,7 @@ def retried(row: DeliveryRow, gone: Collection[str]) -> str:
     return "will be tried again"
 
 
-def _advice(row: DeliveryRow, gone: Collection[str]) -> list[str]:
+def _advice(row: "DeliveryRow", gone: Collection[str]) -> list[str]:
     match row.state:
         case DeliveryState.DEAD:
             return [

@@ -7,12 +7,14 @@ to. Knows nothing of this program's keys.
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from notifier.mistake import MOST_MISTAKES, KeyPath, Mistake, Place, printable, spell_path
 
+LARGEST_FILE = 64 * 1024 * 1024
 _DEEPEST = 40
 _TOO_DEEP = f"nested deeper than {_DEEPEST} levels"
 _MOST_VALUES = 1_000_000
@@ -76,6 +78,12 @@ class BrokenDocumentError(Exception):
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         super().__init__(f"{len(mistakes)} mistakes")
         self.mistakes = tuple(mistakes)
+
+
+def read(file: Path) -> bytes:
+    """Return what a file holds, cut where it is larger than any that is taken. Raises OSError."""
+    with file.open("rb") as stream:
+        return stream.read(LARGEST_FILE + 1)
 
 
 def place_of(root: Any, path: KeyPath, *, at_key: bool = False) -> Place:

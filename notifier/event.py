@@ -27,6 +27,15 @@ class EventType(StrEnum):
     TEST = "notifier.test"
 
 
+EVENTS = {
+    "completed": EventType.COMPLETED,
+    "failed": EventType.FAILED,
+    "missing": EventType.MISSING,
+    "stalled": EventType.STALLED,
+}
+"""What the watchlist's `events` may name."""
+
+
 class Problem(StrEnum):
     """What the daemon can have to report about itself."""
 

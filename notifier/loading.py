@@ -24,7 +24,6 @@ from notifier.secret import ReferenceError_, Sources, check_references, expand, 
 from notifier.settings import Settings, Unresolved, kind_of, shown
 from notifier.targets import TYPES
 
-_LARGEST_FILE = 64 * 1024 * 1024
 _MOST_SHOWN = 100
 _MOST_REFERENCED = 16 * 1024 * 1024
 _SECTIONS: dict[str, type[Settings]] = {
@@ -88,19 +87,13 @@ def digest_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read(file: Path) -> bytes:
-    """Return what a watchlist holds, cut where it is larger than any that is taken. Raises OSError."""
-    with file.open("rb") as stream:
-        return stream.read(_LARGEST_FILE + 1)
-
-
 def load(file: str, *, resolve: bool = True, sources: Sources | None = None) -> Loaded:
     """Read and validate a watchlist; without `resolve`, references are judged by their form only.
 
     Raises InvalidConfigError with all mistakes, also when the file cannot be read.
     """
     try:
-        content = read(Path(file))
+        content = document.read(Path(file))
         is_public = bool(Path(file).stat().st_mode & stat.S_IROTH)
     except OSError as error:
         message = f"cannot be read: {error.strerror or type(error).__name__}"
@@ -129,7 +122,7 @@ def load_content(
 
 def _parse(content: bytes) -> tuple[Mapping, list[Mistake]]:
     start = Place(1, 1)
-    if len(content) > _LARGEST_FILE:
+    if len(content) > document.LARGEST_FILE:
         raise document.BrokenDocumentError([Mistake(start, "", "is larger than 64 MiB")])
     try:
         text = content.decode("utf-8-sig")

@@ -8,7 +8,8 @@ import stat
 import time
 from pathlib import Path
 
-from notifier.loading import digest_of, read
+from notifier.document import read
+from notifier.loading import digest_of
 
 _RESTED = 2.0
 

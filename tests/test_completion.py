@@ -181,6 +181,16 @@ def test_whatever_is_wrong_tab_says_nothing(directory: Path, tmp_path: Path, tab
     assert tab(line.format(tmp=tmp_path, valid=directory / "watchlist.yaml")) == []
 
 
+async def test_tab_waits_for_no_more_than_it_needs(directory: Path) -> None:
+    variables = {"PYTHONPROFILEIMPORTTIME": "1", "_NOTIFIER_COMPLETE": "bash_complete"}
+    asking = {**variables, "COMP_LINE": f"notifier resume -c {directory}/watchlist.yaml b"}
+    code, output, imported = await command(extra=asking, by_name=True)
+    assert (code, output) == (0, "plain\tband-room\tslack\n")
+    modules = {line.rpartition("|")[2].strip() for line in imported.splitlines()}
+    assert "notifier.cli.words" in modules
+    assert modules & {"aiohttp", "asyncio", "jinja2", "pydantic", "rich", "structlog"} == set()
+
+
 async def test_a_disk_that_hangs_does_not_keep_the_shell(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     asking = {"_NOTIFIER_COMPLETE": "bash_complete", "COMP_LINE": f"notifier resume -c {tmp_path}/fifo "}

@@ -469,9 +469,9 @@ async def test_a_file_that_was_missing_for_a_moment_is_valid_again_when_it_retur
 async def test_a_thread_that_hangs_does_not_keep_the_process_from_ending() -> None:
     script = """
 import threading, time
-from notifier.cli import watchlist
-threading.Thread(target=time.sleep, args=(600,), name=watchlist._THREADS + "_0").start()
-watchlist._leave_stuck_threads()
+from notifier.cli import service
+threading.Thread(target=time.sleep, args=(600,), name=service._THREADS + "_0").start()
+service._leave_stuck_threads()
 raise SystemExit("it was left behind")
 """
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, env=environment())

@@ -2,17 +2,18 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from notifier import display, report
+from notifier import display
 from notifier.cli import words
 from notifier.cli.options import config_option, fail, json_option, state_option
-from notifier.cli.situation import Situation
 from notifier.clock import SystemClock
 from notifier.delivery import DeliveryState
-from notifier.store import AttemptRow, DeliveryRow, Store
+
+if TYPE_CHECKING:
+    from notifier.store import AttemptRow, DeliveryRow, Store
 
 _STATES = [state.value for state in DeliveryState]
 _ids = click.argument(
@@ -37,6 +38,8 @@ class _Question:
     """What was asked: which deliveries, where, and how the answer is to look."""
 
     def __init__(self, context: click.Context, options: dict[str, Any]) -> None:
+        from notifier.cli.situation import Situation
+
         outer = context.find_object(dict) or {}
         given = {name: value or outer.get(name) for name, value in options.items()}
         self.target: str | None = given["target"]
@@ -44,7 +47,7 @@ class _Question:
         self.as_json = bool(given["as_json"])
         self.situation = Situation(given["config"], given["state_file"])
 
-    async def rows(self, store: Store | None, ids: Sequence[int] | None = None) -> list[DeliveryRow]:
+    async def rows(self, store: "Store | None", ids: Sequence[int] | None = None) -> list["DeliveryRow"]:
         """Return the deliveries asked for, of these ids or of all."""
         await self.situation.check_target(self.target, store)
         if store is None:
@@ -65,6 +68,8 @@ def deliveries(context: click.Context, /, **options: Any) -> None:
 @_options
 def list_deliveries(context: click.Context, /, **options: Any) -> None:
     """List deliveries in the order of their events."""
+    from notifier import report
+
     question = _Question(context, options)
     rows = question.situation.use(question.rows)
     if question.as_json:
@@ -78,9 +83,11 @@ def list_deliveries(context: click.Context, /, **options: Any) -> None:
 @_options
 def show_delivery(context: click.Context, /, delivery: int, **options: Any) -> None:
     """Show a delivery with all its attempts and what to do next."""
+    from notifier import report
+
     question = _Question(context, options)
 
-    async def work(store: Store | None) -> tuple[DeliveryRow, list[AttemptRow]] | None:
+    async def work(store: "Store | None") -> "tuple[DeliveryRow, list[AttemptRow]] | None":
         rows = await question.rows(store, [delivery])
         return (rows[0], await store.attempts(delivery)) if rows and store is not None else None
 
@@ -105,7 +112,7 @@ def retry_deliveries(context: click.Context, /, ids: tuple[int, ...], dead: bool
         raise click.UsageError("name deliveries by ID, or all dead letters by --dead")
     question = _Question(context, options)
 
-    async def work(store: Store | None) -> tuple[Sequence[int], list[DeliveryRow]]:
+    async def work(store: "Store | None") -> tuple[Sequence[int], list["DeliveryRow"]]:
         found = [row.id for row in await question.rows(store, None if dead else ids)]
         if store is None:
             return ids, []
@@ -130,7 +137,7 @@ def drop_deliveries(context: click.Context, /, ids: tuple[int, ...], **options: 
         raise click.UsageError("name the deliveries by ID")
     question = _Question(context, options)
 
-    async def work(store: Store | None) -> list[DeliveryRow]:
+    async def work(store: "Store | None") -> list["DeliveryRow"]:
         found = await question.rows(store, ids)
         dropped = await store.drop([row.id for row in found]) if store is not None else []
         return [row for row in found if row.id in dropped]
@@ -140,9 +147,11 @@ def drop_deliveries(context: click.Context, /, ids: tuple[int, ...], **options: 
 
 
 def _answer(
-    question: _Question, chosen: Sequence[int], done: Mapping[DeliveryRow, str], *, missing: str
+    question: _Question, chosen: Sequence[int], done: Mapping["DeliveryRow", str], *, missing: str
 ) -> None:
     """Say what was done to which deliveries, and exit 1 when one was not there."""
+    from notifier import report
+
     if question.as_json:
         display.print_json([report.delivery_json(row) for row in done])
     else:

@@ -1,6 +1,5 @@
 """``doctor``: what works, what does not and what to do about it; what would be sent where."""
 
-import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -29,7 +28,9 @@ def doctor(config: str | None, state_file: str | None, as_json: bool, is_all: bo
 
     Exits 1 when something is wrong, and says what to do about it.
     """
-    from notifier.doctor import Limits, examine  # noqa: PLC0415
+    import asyncio
+
+    from notifier.doctor import Limits, examine
 
     with display.progress("asking the API and the targets") as say:
         limits = Limits(is_all, say=say)

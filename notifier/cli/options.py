@@ -1,8 +1,9 @@
 """Options and messages that several commands share."""
 
+import os
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -33,6 +34,13 @@ def fail(message: str, code: int) -> NoReturn:
     """Say on stderr what is wrong and exit."""
     click.echo(message, err=True)
     sys.exit(code)
+
+
+def as_errors(lines: list[str], stream: TextIO | None) -> list[str]:
+    """Return the lines as the journal knows errors, if that is where they go; else as they are."""
+    from notifier.log import is_journal
+
+    return [f"<3>{line}" for line in lines] if stream and is_journal(stream, os.environ) else lines
 
 
 def unknown_target(name: str, known: Iterable[str]) -> str:

@@ -1,14 +1,16 @@
 """``status`` and ``resume``: how tracks and targets are, and mending a target."""
 
+from typing import TYPE_CHECKING
+
 import click
 
-from notifier import display, report
+from notifier import display
 from notifier.cli import words
 from notifier.cli.options import config_option, json_option, state_option
-from notifier.cli.overview import show
-from notifier.cli.situation import Situation
-from notifier.clock import SystemClock
-from notifier.store import Store, is_running
+
+if TYPE_CHECKING:
+    from notifier.report import Overview
+    from notifier.store import Store
 
 
 @click.command(short_help="Show tracks, targets and the outbox.")
@@ -21,10 +23,16 @@ def status(config: str | None, state_file: str | None, as_json: bool, is_all: bo
 
     What needs a person comes first, then what is under way; on a terminal, what ended long ago is summed up.
     """
+    from notifier import report
+    from notifier.cli.overview import show
+    from notifier.cli.situation import Situation
+    from notifier.clock import SystemClock
+    from notifier.store import is_running
+
     situation = Situation(config, state_file)
     now = SystemClock().now()
 
-    async def work(store: Store | None) -> report.Overview:
+    async def work(store: "Store | None") -> "Overview":
         return await report.overview(
             store,
             situation.config,
@@ -47,11 +55,14 @@ def status(config: str | None, state_file: str | None, as_json: bool, is_all: bo
 @state_option
 def resume(target: str, config: str | None, state_file: str | None) -> None:
     """Un-pause a target after it has been mended."""
+    from notifier.cli.situation import Situation
+    from notifier.clock import SystemClock
+
     situation = Situation(config, state_file)
     if situation.error is not None:
         click.echo(situation.error, err=True)
 
-    async def work(store: Store | None) -> bool:
+    async def work(store: "Store | None") -> bool:
         await situation.check_target(target, store)
         return store is not None and await store.reopen(target, now=SystemClock().now())
 

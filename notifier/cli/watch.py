@@ -1,46 +1,34 @@
 """``watch``: puts a track on the watchlist or takes it off, in the file that people edit too."""
 
-from collections.abc import Callable, Iterator
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import TypeAdapter, ValidationError
 
-from notifier import document, loading, paths, revision, rewriting
+from notifier import paths
 from notifier.cli import words
-from notifier.cli.options import config_option, fail, unknown_target
-from notifier.config import EVENTS, Watch
-from notifier.document import Mapping, Scalar, value_at
-from notifier.duration import parse_duration, spell_compact
-from notifier.loading import InvalidConfigError, Loaded
-from notifier.mistake import Place, did_you_mean, printable
-from notifier.revision import Entry, RefusedError
-from notifier.rewriting import RewritingError
-from notifier.secret import Sources
-from notifier.settings import AudioId, Duration, Text, Unresolved
-
-_BOM = b"\xef\xbb\xbf"
-_UNCHANGED = "nothing was changed"
+from notifier.cli.options import config_option
+from notifier.event import EVENTS
 
 
-def _judged_as(kind: Any) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+def _judged(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Refuse a word that the watchlist would refuse; one that is empty says nothing."""
+    if context.resilient_parsing or value is None or (isinstance(parameter, click.Option) and not value):
+        return value or None
+    from pydantic import TypeAdapter, ValidationError
 
-    def judge(_context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-        if value is None or (isinstance(parameter, click.Option) and not value):
-            return None
-        try:
-            value.encode()
-            TypeAdapter(kind).validate_python(Scalar(value, Place(1, 1), is_plain=False))
-        except UnicodeEncodeError:
-            raise click.BadParameter("is not UTF-8 text") from None
-        except ValidationError as error:
-            raise click.BadParameter(error.errors()[0]["msg"]) from None
-        return value
+    from notifier.document import Scalar
+    from notifier.mistake import Place
+    from notifier.settings import AudioId, Duration, Text
 
-    return judge
+    kind: Any = {"audio_id": AudioId, "name": Text, "interval": Duration}[parameter.name or ""]
+    try:
+        value.encode()
+        TypeAdapter(kind).validate_python(Scalar(value, Place(1, 1), is_plain=False))
+    except UnicodeEncodeError:
+        raise click.BadParameter("is not UTF-8 text") from None
+    except ValidationError as error:
+        raise click.BadParameter(error.errors()[0]["msg"]) from None
+    return value
 
 
 @click.group()
@@ -49,17 +37,15 @@ def watch() -> None:
 
 
 @watch.command(short_help="Put a track on the watchlist.")
-@click.argument("audio_id", callback=_judged_as(AudioId))
-@click.option(
-    "--name", metavar="N", callback=_judged_as(Text), help="A label; default: the track's own name."
-)
+@click.argument("audio_id", callback=_judged)
+@click.option("--name", metavar="N", callback=_judged, help="A label; default: the track's own name.")
 @click.option(
     "--notify", metavar="T", multiple=True, shell_complete=words.targets, help="A target to tell; repeatable."
 )
 @click.option(
     "--event", "events", type=click.Choice([*EVENTS]), multiple=True, help="An event to tell; repeatable."
 )
-@click.option("--interval", metavar="D", callback=_judged_as(Duration), help="How often to read it.")
+@click.option("--interval", metavar="D", callback=_judged, help="How often to read it.")
 @config_option
 def add(config: str | None, **given: Any) -> None:
     """Put a track on the watchlist; a running daemon polls it within 5 seconds.
@@ -67,32 +53,11 @@ def add(config: str | None, **given: Any) -> None:
     Adds lines to the file and leaves all others as they are. A track that is there already, with the options
     given here, is left alone, and that is no failure: a script may try again.
     """
-    file = paths.config_file(config)
+    from notifier.cli.editing import put
+    from notifier.revision import Entry
+
     entry = Entry(**given | {key: tuple(dict.fromkeys(given[key])) for key in ("notify", "events")})
-
-    def change(content: bytes, before: Loaded) -> str:
-        text = _text(content)
-        there = next((one for one in before.config.watch if one.audio_id == entry.audio_id), None)
-        if there is None:
-            _check_targets(text, entry.notify)
-            return revision.with_entry(text, entry)
-        differences = [*_differences(there, entry)]
-        if differences:
-            fail(
-                f"notifier: {entry.audio_id} is watched already, {' and '.join(differences)}; {_UNCHANGED}", 1
-            )
-        return text
-
-    after = _rewrite(file, change)
-    if after is None:
-        click.echo(f"{entry.audio_id} is watched already")
-        return
-    added = f"watch[{len(after.config.watch) - 1}]"
-    for warning in after.warnings:
-        if warning.path.startswith(added):
-            click.echo(warning.line(file), err=True)
-    told = ", ".join(after.config.notified(after.config.watch[-1])) or "nobody"
-    click.echo(f"{entry.audio_id} is watched now; told: {told}")
+    put(entry, paths.config_file(config))
 
 
 @watch.command(short_help="Take a track off the watchlist.")
@@ -104,81 +69,6 @@ def remove(audio_id: str, config: str | None) -> None:
     Takes the entry's own lines out of the file and leaves all others as they are. What is pending for the
     track still goes out, and what was told is remembered.
     """
-    file = paths.config_file(config)
+    from notifier.cli.editing import take
 
-    def change(content: bytes, before: Loaded) -> str:
-        watched = [str(one.audio_id) for one in before.config.watch]
-        if audio_id not in watched:
-            near = did_you_mean(audio_id, watched)
-            fail(f"notifier: {file} does not watch {printable(audio_id, 200)}{near}", 1)
-        return revision.without_entry(_text(content), watched.index(audio_id))
-
-    _rewrite(file, change)
-    click.echo(f"{audio_id} is not watched any more")
-
-
-def _rewrite(file: str, change: Callable[[bytes, Loaded], str]) -> Loaded | None:
-    """Change a valid file into another valid one; return what it says now, or None when it is as it was."""
-    after: Loaded | None = None
-
-    def checked(content: bytes) -> bytes:
-        nonlocal after
-        text = change(content, _load(content, file))
-        changed = (_BOM if content.startswith(_BOM) else b"") + text.encode()
-        after = _load_changed(changed, file) if changed != content else None
-        return changed
-
-    try:
-        rewriting.rewrite(Path(file), checked, read=loading.read)
-    except RewritingError as error:
-        fail(f"notifier: {error}; {_UNCHANGED}", 1)
-    except RefusedError as error:
-        fail(f"notifier: {file}: {error}; {_UNCHANGED}", 1)
-    return after
-
-
-def _text(content: bytes) -> str:
-    return content.decode("utf-8-sig")
-
-
-def _load(content: bytes, file: str) -> Loaded:
-    try:
-        return loading.load_content(content, file, resolve=False, sources=Sources())
-    except InvalidConfigError as error:
-        fail(f"{error.brief()}\nnotifier: the watchlist has mistakes; {_UNCHANGED}", 1)
-
-
-def _load_changed(content: bytes, file: str) -> Loaded:
-    """Read what is about to be written; its places mean nothing to who has the old file before him."""
-    try:
-        return loading.load_content(content, file, resolve=False, sources=Sources())
-    except InvalidConfigError as error:
-        mistakes = "; ".join(f"{one.path}: {one.message}" for one in error.mistakes)
-        fail(f"notifier: {mistakes}; {_UNCHANGED}", 1)
-
-
-def _check_targets(text: str, names: tuple[str, ...]) -> None:
-    root, _ = document.parse(text)
-    targets = value_at(root, ("targets",))
-    known = targets if isinstance(targets, Mapping) else {}
-    for name in names:
-        if name not in known:
-            raise click.UsageError(unknown_target(name, known))
-
-
-def _differences(there: Watch, entry: Entry) -> Iterator[str]:
-    """Yield what is otherwise than it is to be now; what was not asked for may be as it likes."""
-    if entry.name is not None and entry.name != there.name:
-        yield f"its name is '{printable(there.name)}'" if there.name is not None else "without a name"
-    if entry.notify and set(entry.notify) != set(there.notify or ()):
-        yield f"it tells {', '.join(there.notify)}" if there.notify else "it tells the default targets"
-    if entry.events and set(entry.events) != set(there.events or ()):
-        yield f"its events are {', '.join(there.events)}" if there.events else "it tells the default events"
-    if entry.interval is not None and there.interval != parse_duration(entry.interval):
-        yield f"its interval is {_spelled(there.interval)}"
-
-
-def _spelled(interval: timedelta | None) -> str:
-    if interval is None:
-        return "the default one"
-    return str(interval) if isinstance(interval, Unresolved) else spell_compact(interval)
+    take(audio_id, paths.config_file(config))

@@ -13,8 +13,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from notifier import document, loading, paths
-from notifier.delivery import DeliveryState
+from notifier import document, paths
 from notifier.document import Mapping, Scalar, Sequence_, value_at
 from notifier.mistake import printable
 from notifier.secret import has_reference
@@ -59,7 +58,7 @@ def _given(context: click.Context, name: str) -> str | None:
 
 
 def _watchlist(context: click.Context) -> Any:
-    content = loading.read(Path(paths.config_file(_given(context, "config"))))
+    content = document.read(Path(paths.config_file(_given(context, "config"))))
     root, _ = document.parse(content.decode("utf-8-sig"))
     return root
 
@@ -86,8 +85,9 @@ def _literal(text: str) -> str:
 
 
 def _dead_letters(context: click.Context) -> Iterator[tuple[str, str]]:
-    from notifier.cli.situation import Situation  # noqa: PLC0415
-    from notifier.store import DeliveryRow, Store  # noqa: PLC0415
+    from notifier.cli.situation import Situation
+    from notifier.delivery import DeliveryState
+    from notifier.store import DeliveryRow, Store
 
     async def dead(store: Store | None) -> list[DeliveryRow]:
         target = _given(context, "target")

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from notifier.config import EVENTS, Config, Watch
+from notifier.config import Config, Watch
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.document import Scalar
+from notifier.event import EVENTS
 
 _MOST_NAMED = 3
 
