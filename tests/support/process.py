@@ -104,8 +104,12 @@ class Daemon:
         self.process.kill()
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self.process.send_signal(number)
+        """Send a signal, if there is still somebody to get it.
+
+        NB: `send_signal` would look whether the process has ended, and take its exit code from asyncio.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     def reload(self) -> None:
         """Send SIGHUP."""
