@@ -27,7 +27,7 @@ _Renderer = Callable[[Any, str, EventDict], str]
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _STDLIB_LEVELS = (logging.CRITICAL, logging.ERROR, logging.WARNING, logging.INFO)
-_SAID_ONCE = ("track.", "config.", "daemon.")
+_SAID_ONCE = ("track.", "config.rejected", "daemon.")
 """How the names begin of what is said once of each thing, however many there are."""
 _FIRST_KEYS = ("event", "level", "timestamp")
 _LONGEST_VALUE = 3_750
@@ -115,7 +115,13 @@ class _Lines:
 def _common(*, in_journal: bool) -> list[Processor]:
     stamp = [] if in_journal else [structlog.processors.TimeStamper(fmt="iso", utc=True)]
     level = structlog.processors.add_log_level
-    return [level, _Dam(), *stamp, structlog.processors.format_exc_info, _fit_values]
+    return [level, _dam(), *stamp, structlog.processors.format_exc_info, _fit_values]
+
+
+def _dam() -> "_Dam":
+    """Return the dam that is there already, or a new one: a reload opens none that is full."""
+    processors = structlog.get_config()["processors"]
+    return next((one for one in processors if isinstance(one, _Dam)), None) or _Dam()
 
 
 class _Dam:

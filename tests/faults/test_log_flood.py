@@ -69,6 +69,25 @@ async def test_tracks_and_targets_that_fail_otherwise_each_time_flood_nothing(
     assert len(running.records("upstream.unavailable")) == 1
 
 
+async def test_a_watchlist_that_is_unwise_throughout_floods_nothing_however_often_it_is_read(
+    tmp_path: Path, api: Server, receiver: Server
+) -> None:
+    scene = Scene(tmp_path, api, receiver)
+    file = scene.write()
+    unwise = {"type": "webhook", "url": "http://192.0.2.1/hook"}
+    scene.targets |= {f"unwise-{number}": unwise for number in range(2 * BURST)}
+    began = time.monotonic()
+    async with daemon(scene.write()) as running:
+        for reloads in range(1, 4):
+            running.reload()
+            await running.logged("config.reloaded", reloads)
+        assert await running.stop() == 0
+    assert file.read_text().count("192.0.2.1") == 2 * BURST
+    warnings = running.records("config.warning")
+    assert BURST <= len(warnings) <= BURST + PER_SECOND * (time.monotonic() - began) + 1
+    assert [record["lines"] for record in running.records("log.shortened")] == ["config.warning"]
+
+
 async def test_whoever_talks_nonsense_to_the_listener_is_not_heard(
     tmp_path: Path, api: Server, receiver: Server
 ) -> None:
