@@ -112,22 +112,24 @@ def test_tab_completes_commands_options_and_values(directory: Path, shell: str) 
     with terminal([shell, *options, "-i"], setup, variables) as typed:
         for line, words in LINES.items():
             assert typed.completed(line) == ["notifier", *words]
-        assert typed.completed(f"notifier check -c {directory}/watch")[-1] == f"{directory}/watchlist.yaml"
+        for option in ("-c ", "--config="):
+            words = typed.completed(f"notifier check {option}{directory}/watch")
+            assert words[-1].removeprefix("--config=") == f"{directory}/watchlist.yaml"
 
 
 def test_tab_completes_commands_options_and_values_in_fish(directory: Path) -> None:
     needs("fish")
     variables = around({"NOTIFIER_CONFIG": str(directory / "watchlist.yaml"), "HOME": str(directory)})
-    asked = "".join(
-        f'complete -C "{line}"; echo END; ' for line in [*LINES, f"notifier check -c {directory}/watch"]
-    )
+    files = [f"notifier check {option}{directory}/watch" for option in ("-c ", "--config=")]
+    asked = "".join(f'complete -C "{line}"; echo END; ' for line in [*LINES, *files])
     arguments = ["fish", "--no-config", "-c", f"source {directory}/notifier.fish; {asked}"]
     done = subprocess.run(arguments, env=variables, capture_output=True, text=True, check=True)
-    *answers, file, end = done.stdout.split("END\n")
+    *answers, file, with_option, end = done.stdout.split("END\n")
     assert (done.stderr, end) == ("", "")
     for line, words, offered in zip(LINES, LINES.values(), answers, strict=True):
         assert [one.split("\t")[0] for one in offered.splitlines()] == [words[-1]], line
     assert file == f"{directory}/watchlist.yaml\n"
+    assert with_option == f"--config={file}"
 
 
 @pytest.fixture

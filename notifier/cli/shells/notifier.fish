@@ -6,7 +6,10 @@ function __notifier_completion
         set -l parts (string split \t -- $item)
         switch $parts[1]
             case file
-                __fish_complete_path (commandline -ct)
+                set -l option (string match -r -- '^--[^=]*=' (commandline -ct))
+                for path in (__fish_complete_path (string replace -r -- '^--[^=]*=' '' (commandline -ct)))
+                    echo "$option$path"
+                end
             case plain
                 printf '%s\t%s\n' $parts[2] $parts[3]
         end

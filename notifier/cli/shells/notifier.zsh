@@ -6,7 +6,11 @@ _notifier() {
     local -a described plain
     while IFS=$'\t' read -r kind value meaning; do
         case $kind in
-            file) _files; return ;;
+            file)
+                [[ $PREFIX != --*=* ]] || compset -P '*='
+                _files
+                return
+                ;;
             plain)
                 if [[ -n $meaning ]]; then
                     described+=("${value//:/\\:}:$meaning")
