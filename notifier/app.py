@@ -111,7 +111,7 @@ class App:
         upstream, silence = self.engine.upstream, self.store.silence
         idle, stood_still = self.vitals.scheduler_silence, self.vitals.stood_still
         found: dict[Reason, str] = {}
-        if upstream.trouble is not None:
+        if upstream.trouble is not None and len(self.engine.schedule):
             reason = Reason.TOKEN if upstream.is_token_rejected else Reason.API
             found[reason] = f"the API cannot be read: {upstream.trouble}"
         if self.store.trouble is not None:
@@ -131,6 +131,9 @@ class App:
         """Return what is wrong while the daemon does its work all the same."""
         engine = self.engine
         degraded = [f"the target {name} is paused: {why}" for name, why in engine.deliverer.paused().items()]
+        trouble = engine.upstream.trouble
+        if trouble is not None and not len(engine.schedule):  # NB: without a track nobody learns of its end
+            degraded.append(f"the API could not be read when it was last asked: {trouble}")
         for account, why in engine.upstream.accounts_in_trouble().items():
             degraded.append(f"the PixVerse account {account} cannot be used: {why}")
         if self.reloader.error is not None:

@@ -88,6 +88,22 @@ async def test_a_refused_token_and_an_api_that_fails_are_told_apart_and_end(scen
             assert await watch.unhealthy() == set()
 
 
+async def test_an_api_that_nobody_has_to_read_any_more_keeps_nothing_from_its_work(scene: Scene) -> None:
+    """Nobody would ever learn of its end, and a supervisor would restart the daemon for ever."""
+    async with watched(scene, 1) as watch:
+        scene.api.reply(path_of(audio_id(1)), answer({"error": "Unauthorized"}, 401))
+        await watch.until(503)
+        scene.write()
+        body = await watch.until(200)
+        told = "the API could not be read when it was last asked: HTTP 401: Unauthorized"
+        assert body == {"status": "ok", "reasons": [], "degraded": [told]}
+        assert await watch.unhealthy() == set()
+        scene.write(1)
+        await watch.until(503)
+        scene.api.reply(path_of(audio_id(1)), answer(track(1)))
+        assert (await watch.until(200))["degraded"] == []
+
+
 async def test_what_concerns_only_a_part_is_200_and_named(scene: Scene) -> None:
     async with watched(scene, 1, 2) as watch:
         scene.api.reply(path_of(audio_id(1)), answer({"error": "no credits"}, 596))
