@@ -233,7 +233,8 @@ def _renderer(form: str, stream: TextIO, environment: Mapping[str, str]) -> _Ren
         case "logfmt":
             return _logfmt
         case _:
-            return _console(has_colors=_is_terminal(stream) and not environment.get("NO_COLOR"))
+            is_plain = environment.get("NO_COLOR") or environment.get("TERM") == "dumb"
+            return _console(has_colors=_is_terminal(stream) and not is_plain)
 
 
 def _json(_logger: Any, _name: str, event: EventDict) -> str:

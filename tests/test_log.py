@@ -234,9 +234,17 @@ def test_a_stream_without_a_descriptor_is_neither_journal_nor_terminal() -> None
 
 
 @pytest.mark.parametrize(
-    ("variables", "has_colors"), [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False)]
+    ("variables", "has_colors"),
+    [
+        ({}, True),
+        ({"NO_COLOR": "", "TERM": "xterm"}, True),
+        ({"NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
 )
-def test_no_color_is_honoured(terminal: Destination, variables: dict[str, str], has_colors: bool) -> None:
+def test_a_terminal_gets_colors_unless_it_or_somebody_wants_none(
+    terminal: Destination, variables: dict[str, str], has_colors: bool
+) -> None:
     terminal.environment = variables
     terminal.configure("console")
     log.warning("poll.failed", error="HTTP 502")
