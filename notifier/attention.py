@@ -83,8 +83,11 @@ def _invalid(overview: Overview, error: str) -> Matter:
 
 
 def _has_work(overview: Overview) -> bool:
-    is_unfinished = any(track.is_watched and not track.is_final for track in overview.tracks)
-    return is_unfinished or bool(overview.totals.pending)
+    return _has_unfinished(overview) or bool(overview.totals.pending)
+
+
+def _has_unfinished(overview: Overview) -> bool:
+    return any(track.is_watched and not track.is_final for track in overview.tracks)
 
 
 def _is_of_token(overview: Overview) -> bool:
@@ -104,7 +107,9 @@ def _dead(targets: list[TargetStatus]) -> Matter:
 def _notices(overview: Overview, now: datetime) -> Iterator[Matter]:
     if overview.api_reason is not None and not _is_of_token(overview):
         what = f"useapi.net is not read for now: {_short(overview.api_reason)}"
-        yield Matter(what, _again("it is asked again", overview.api_until, overview, now))
+        is_asked = _has_unfinished(overview)
+        again = _again("it is asked again", overview.api_until, overview, now)
+        yield Matter(what, again if is_asked else "it is asked again once there is a track to read")
     for target in overview.targets:
         if target.state is GateState.WAITING and not target.is_gone:
             what = f"target {target.name} is waiting: {_short(target.reason)}"

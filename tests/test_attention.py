@@ -120,6 +120,13 @@ def test_what_goes_on_by_itself_needs_nobody() -> None:
     )
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_an_api_that_nobody_has_to_read_is_not_said_to_be_asked_again_by_itself(is_running: bool) -> None:
+    idle = replace(WELL, is_running=is_running, tracks=(done(1),), api_reason="HTTP 503: down")
+    (notice,) = standing(idle, NOW, how_to_start="notifier run").notices
+    assert notice.do == "it is asked again once there is a track to read"
+
+
 def test_several_that_take_long_are_one_line() -> None:
     overview = replace(WELL, tracks=(track(1, stalled_at=NOW), track(2, stalled_at=NOW)))
     assert read(overview)[2] == ["2 tracks take longer than usual"]
