@@ -6,7 +6,7 @@ time beside the daemon. What it finds is one `Finding` for each thing looked at.
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +49,13 @@ async def examine(
     if config is not None:
         findings += routes(config)
     mask = Masker(loaded.secrets if loaded is not None else ()).mask
-    return [replace(one, detail=mask(one.detail), advice=mask(one.advice)) for one in findings]
+    return [_masked(one, mask) for one in findings]
+
+
+def _masked(found: Finding, mask: Callable[[str], str]) -> Finding:
+    """Return a finding without secrets, whoever has put them into the words or the names of tracks."""
+    name, subject = mask(found.name), mask(found.subject)
+    return replace(found, subject=subject, name=name, detail=mask(found.detail), advice=mask(found.advice))
 
 
 def _unresolved(file: str) -> Config | None:

@@ -491,6 +491,20 @@ async def test_no_secret_is_shown_whatever_the_servers_quote(quoting: Scene) -> 
     assert "hush" not in repr(findings)
 
 
+async def test_no_secret_is_shown_whatever_tracks_are_called(scene: Scene) -> None:
+    add_all(scene)
+    scene.write(1, 2)
+    named = {"audio_id": audio_id(3)}
+    watchlist = json.loads(scene.file.read_text())
+    scene.file.write_text(json.dumps({**watchlist, "watch": [*watchlist["watch"], named]}))
+    async with Store(scene.state) as store:
+        sighting = Sighting("COMPLETED", is_final=True, name="by hushhushhush", first_seen=NOW)
+        await store.record(audio_id(3), sighting, None, [], now=NOW)
+    findings = await found(scene)
+    assert of(findings, Check.WATCH)[audio_id(3)].name == "by ***"
+    assert "hush" not in json.dumps([one.as_json() for one in findings])
+
+
 async def test_dead_letters_are_worth_a_look(scene: Scene) -> None:
     add_all(scene)
     scene.write()

@@ -165,6 +165,8 @@ class Stage:
             ("test", "webhook-13", "--event", "failed"),
             ("status",),
             ("status", "--json"),
+            ("doctor",),
+            ("doctor", "--json", "--all"),
             ("deliveries",),
             ("deliveries", "show", first),
             ("deliveries", "show", last, "--json"),
