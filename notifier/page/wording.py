@@ -155,7 +155,7 @@ class View:
         # NB: masked before it is cut, or half of a secret might be left
         news = TrackNews(line.audio_id, self._mask(name), line.status, None, self._masked(track))
         message = compose(track_event(_EVENT.get(ended, EventType.STALLED), news, self._now))
-        word, tone = _WORDS.get(ended, (_under_way(line), None))
+        word, tone = _WORDS.get(ended, (self._under_way(line), None))
         age = None if line.is_final else self._age(line, track)
         expected, progress = self._expected(track, age)
         return TrackView(
@@ -173,6 +173,11 @@ class View:
             prompt=self._text(message.prompt),
             url=self._url(message, track),
         )
+
+    def _under_way(self, line: TrackLine) -> str:
+        if not line.first_seen:
+            return "not read yet"
+        return shorten(self._mask(one_line(line.status)).lower(), _LONGEST_STATUS)
 
     def _age(self, line: TrackLine, track: Track | None) -> timedelta | None:
         """Return for how long a track is being made; None when it was never read."""
@@ -268,7 +273,8 @@ class View:
     def _masked_event(self, event: Event) -> Event:
         match event.about:
             case TrackNews() as news:
-                return replace(event, about=replace(news, name=self._mask(news.name)), stored_data=None)
+                name, status = self._mask(news.name), self._mask(news.status)
+                return replace(event, about=replace(news, name=name, status=status), stored_data=None)
             case Alert() as alert:
                 return replace(
                     event, about=replace(alert, summary=self._mask(alert.summary)), stored_data=None
@@ -285,12 +291,6 @@ class View:
 
     def _text(self, text: str | None) -> str | None:
         return None if text is None else shorten(self._mask(text), _LONGEST_PROMPT)
-
-
-def _under_way(line: TrackLine) -> str:
-    if not line.first_seen:
-        return "not read yet"
-    return shorten(one_line(line.status).lower(), _LONGEST_STATUS)
 
 
 def _key(kind: str, name: str) -> str:

@@ -174,15 +174,6 @@ async def empty(author: Author) -> None:
 
 
 READY = (
-    ("Intro theme", "A slow synthwave intro: warm pads, a distant saxophone, rain on the windows", 202, 150),
-    ("Rooftop chase", "Breakbeat, 170 bpm, double bass and sirens far away", 147, 165),
-    ("Yesterday's ballad", "Piano and one voice, as if recorded at home", 221, 140),
-    ("Credits roll", "Strings that open up, brass towards the end", 184, 172),
-    ("Menu loop", "Marimba and soft percussion, loops without a seam", 96, 131),
-)
-
-
-READY = (
     ("Menu loop", "Marimba and soft percussion, loops without a seam", 96, 131),
     ("Credits roll", "Strings that open up, brass towards the end", 184, 172),
     ("Yesterday's ballad", "Piano and one voice, as if recorded at home", 221, 140),

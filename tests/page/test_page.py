@@ -15,12 +15,26 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from notifier.delivery import DeliveryState
+from notifier.event import EventType
 from notifier.page import StatusPage
 from notifier.page.catalogue import PER_PAGE
 from notifier.store import StorageError, Store
 from notifier.track import parse
 from notifier.transition import Sighting
-from tests.browser.scenes import NOW, SECRETS, Author, Scene, broken, empty, hostile, many, shown, typical
+from tests.browser.scenes import (
+    MINUTE,
+    NOW,
+    SECRETS,
+    Author,
+    Scene,
+    broken,
+    empty,
+    hostile,
+    many,
+    shown,
+    typical,
+)
 from tests.support.hostile import misleading
 from tests.support.servers import PATIENCE
 from tests.support.tracks import audio_id, completed, track
@@ -153,6 +167,22 @@ async def test_what_comes_from_outside_stays_text_and_holds_no_secret(tmp_path: 
     assert foreign - {"#tracks"}
     assert all(urlsplit(url).scheme == "https" for url in foreign - {"#tracks"})
     assert not [url for url in foreign if "@" in url or "\\" in url]
+
+
+async def test_a_secret_in_a_status_is_masked_before_it_is_cut(tmp_path: Path) -> None:
+    async def telling(author: Author) -> None:
+        for number, before in enumerate(("", "x" * 16, "x" * 22)):
+            fields = {"audio_status_name": before + "SlackHunter2", "created_at": "2026-06-23T12:37:20Z"}
+            found = track(number, **fields)
+            await author.seen(number, found, name="Slow", told=("archive",), event=EventType.STALLED)
+        await author.refused("archive", status=400, answer="", ago=MINUTE, state=DeliveryState.DEAD, count=3)
+        author.targets["band-room"] = {"type": "slack", "url": "https://example.com/SlackHunter2"}
+
+    async with shown(tmp_path, telling) as scene:
+        page = await get(scene)
+    assert "slackh" not in page.lower()
+    assert row(page, "***", "tracks").startswith("*** Slow")
+    assert f"Slow is still {'x' * 22}***" in page
 
 
 async def test_what_is_awaited_follows_from_what_was_seen_meanwhile(tmp_path: Path) -> None:
