@@ -20,7 +20,7 @@ from notifier.event import Alert, Problem
 from notifier.loading import Loaded
 from notifier.page import Situation, StatusPage
 from notifier.reloader import Reloader, listen, settle
-from notifier.report import Overview, overview
+from notifier.report import Overview, masked, overview
 from notifier.secret import Masker
 from notifier.store import Store
 from notifier.systemd import ServiceManager
@@ -147,8 +147,8 @@ class App:
         self.engine.metrics.show_health({reason: reason in reasons for reason in Reason})
 
     async def overview(self) -> Overview:
-        """Return what ``status`` shows. Raises StorageError."""
-        return await overview(
+        """Return what ``status`` shows, without secrets. Raises StorageError."""
+        seen = await overview(
             self.store,
             self.engine.config,
             config_file=self.reloader.config_file,
@@ -156,6 +156,7 @@ class App:
             is_running=True,
             now=self._clock.now(),
         )
+        return await asyncio.to_thread(masked, seen, self.reloader.masker.mask)
 
     def situation(self) -> Situation:
         """Return what the status page says beside what the state file does."""

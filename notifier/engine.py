@@ -317,7 +317,10 @@ class Engine:
         seen = (watch.sighting for watch in self.watches.values())
         unread = Status.UNKNOWN.value
         self.metrics.tasks.set(len(asyncio.all_tasks()))
-        self.metrics.show_tracks(Counter(unread if one is None else one.status for one in seen))
+        shown: Counter[str] = Counter()
+        for status, count in Counter(unread if one is None else one.status for one in seen).items():
+            shown[self._equipment.masker.mask(status)] += count
+        self.metrics.show_tracks(shown)
         if self.store.silence < _PATIENCE_OF_A_SCRAPE:
             with contextlib.suppress(StorageError, TimeoutError):
                 async with asyncio.timeout(_PATIENCE_OF_A_SCRAPE):

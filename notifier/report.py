@@ -1,6 +1,6 @@
 """What ``notifier status`` and ``/api/status`` say, put together from the state file and the watchlist."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -99,6 +99,23 @@ async def overview(
             for target in _targets(gates, backlogs, config, now)
         ),
         now + api.remaining(now) if api is not None and not api.is_open(now) else None,
+    )
+
+
+def masked(overview: Overview, mask: Callable[[str], str]) -> Overview:
+    """Return an overview whose words hold no secret, whoever has put one into the name of a track."""
+
+    def said(text: str | None) -> str | None:
+        return None if text is None else mask(text)
+
+    return replace(
+        overview,
+        api_reason=said(overview.api_reason),
+        tracks=tuple(replace(one, name=mask(one.name), status=mask(one.status)) for one in overview.tracks),
+        targets=tuple(
+            replace(one, reason=said(one.reason), newest_error=said(one.newest_error))
+            for one in overview.targets
+        ),
     )
 
 

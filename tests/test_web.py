@@ -142,6 +142,20 @@ async def test_the_page_shows_hostile_names_as_text_and_no_secret(running: tuple
         assert "user:1-abcdef" not in text
 
 
+async def test_no_secret_is_shown_that_a_track_tells(running: tuple[Daemon, Page], api: Server) -> None:
+    process, page = running
+    telling = {"name": "by paused-secret-path", "audio_status_name": "at paused-secret-path"}
+    api.reply(path_of(audio_id(2)), answer(track(2, **telling)))
+    await process.logged("track.status_unknown")
+    await api.until_count(path_of(audio_id(2)), len(api.to(path_of(audio_id(2)))) + 1)  # so it is kept
+    status = json.loads((await page.get("/api/status"))[1])
+    assert [(one["name"], one["status"]) for one in status["tracks"] if not one["final"]] == [
+        ("by ***", "at ***")
+    ]
+    assert 'notifier_tracks{status="at ***"} 1.0' in (await page.get("/metrics"))[1]
+    assert "secret-path" not in (await page.get("/"))[1]
+
+
 async def test_every_answer_is_guarded_and_nothing_can_be_changed(running: tuple[Daemon, Page]) -> None:
     page = running[1]
     paths = ("/", "/?state=ready&page=2", "/status.css", "/status.js", "/icon.svg", "/healthz", "/api/status")
