@@ -64,9 +64,8 @@ def _needs(overview: Overview, now: datetime, how_to_start: str) -> Iterator[Mat
         yield Matter(what, "put a new one into useapi.token, then see whether it is taken: notifier doctor")
     for target in overview.targets:
         if target.state is GateState.PAUSED and not target.is_gone:
-            what = (
-                f"target {target.name} is paused since {_since(target.since, now)}: {_short(target.reason)}"
-            )
+            length = _since(target.since, now)
+            what = f"target {target.name} has been paused for {length}: {_short(target.reason)}"
             do = f"put a working url in; or mend it, then: notifier resume {target.name}"
             yield Matter(what, do)
     if dead := [target for target in overview.targets if target.backlog.dead]:

@@ -77,7 +77,7 @@ def test_what_is_watched_and_what_waits_is_counted(fields: dict[str, Any], count
 def test_what_needs_a_person_is_counted_in_the_first_line_and_comes_with_the_command_to_run() -> None:
     assert needs(targets=(PAUSED, DEAD)) == (
         Matter(
-            "target band-room is paused since 3h: HTTP 404: no_service",
+            "target band-room has been paused for 3h: HTTP 404: no_service",
             "put a working url in; or mend it, then: notifier resume band-room",
         ),
         Matter(

@@ -214,7 +214,7 @@ async def test_status_for_people_says_since_when_and_what_to_do(watchlist: Path,
     assert out.splitlines() == [
         "3 things need you; not running: 1 track under way, 1 done, 2 deliveries waiting",
         "needs you\tthe daemon is not running\tstart it: notifier run",
-        "needs you\ttarget band-room is paused since 3d: HTTP 404: no_service\t"
+        "needs you\ttarget band-room has been paused for 3d: HTTP 404: no_service\t"
         "put a working url in; or mend it, then: notifier resume band-room",
         "needs you\t1 dead letter for archive: HTTP 422: bad body\t"
         "see which and why: notifier deliveries --state dead",

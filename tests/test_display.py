@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from notifier.store import Store
+from notifier.gate import GateState
+from notifier.store import Store, StoredGate
 from notifier.transition import Sighting
 from tests.support.process import command, environment
 from tests.support.tracks import audio_id
@@ -135,3 +136,32 @@ async def test_elsewhere_every_track_is_a_line_with_all_of_its_name_and_id(tmp_p
     rows = [line.split("\t") for line in out.splitlines() if line.count("\t") == 3]
     assert [row[3] for row in rows[:2]] == [audio_id(7), audio_id(40)]
     assert {row[3] for row in rows} == {audio_id(number) for number in range(1, 61)}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+async def test_what_others_made_up_leaves_the_targets_on_the_screen(tmp_path: Path, columns: int) -> None:
+    now = datetime.now(UTC)
+    async with Store(tmp_path / "state.db") as store:
+        for number in range(60):
+            sighting = Sighting(f"STATUS {number} " * 10, is_final=False, name=None, first_seen=now)
+            await store.record(audio_id(number), sighting, None, [], now=now)
+        reason = f"HTTP 404: {'gone ' * 60}"
+        await store.save_gate(StoredGate("archive", GateState.PAUSED, reason, now))
+    file = tmp_path / "watchlist.yaml"
+    target = {"type": "webhook", "url": "https://example.com/"}
+    names = ("archive", "office", "room", "studio")
+    watchlist = {
+        "useapi": {"token": "t"},
+        "targets": dict.fromkeys(names, target),
+        "state": str(tmp_path / "state.db"),
+        "watch": [audio_id(number) for number in range(60)],
+    }
+    file.write_text(json.dumps(watchlist))
+    shown = await asyncio.to_thread(
+        on_a_terminal, "status", "-c", str(file), COLUMNS=str(columns), NO_COLOR="1"
+    )
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", shown).replace("\r", "").splitlines()
+    text = " ".join("\n".join(lines).split())
+    summed_up = text.partition("and 48 more: ")[2].partition("; all of them")[0]
+    assert re.fullmatch(r"(1 STATUS \d+ STATUS?…, ){5}43 others", summed_up)
+    assert len(lines) < 40, "no more than a screen"

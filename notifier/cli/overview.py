@@ -9,7 +9,6 @@ from notifier.attention import standing
 from notifier.duration import ago
 from notifier.gate import GateState
 from notifier.report import Overview, TargetStatus, TrackStatus
-from notifier.text import one_line
 from notifier.track import Status
 
 _MOST_UNDER_WAY = 12
@@ -18,6 +17,10 @@ _WIDE = 100
 """From how many columns on an audio_id stands there as a whole."""
 _NAME, _WIDEST_NAME, _STATUS, _ID, _WIDEST_ID = 32, 40, 16, 20, 48
 """Columns that a name, a status and an audio_id may take, on narrow terminals and on wide ones."""
+_REASON, _WIDEST_REASON = 60, 120
+"""The same of why a target takes no messages, which stands above as well."""
+_MOST_STATUSES = 5
+"""How many of them are told apart in the line that sums up: the API may make up any number."""
 
 
 def show(overview: Overview, now: datetime, *, is_all: bool) -> None:
@@ -60,9 +63,18 @@ def _tracks(tracks: Sequence[TrackStatus], now: datetime, *, is_all: bool) -> No
     )
     if len(shown) < len(tracks):
         more = [*under_way[_MOST_UNDER_WAY:], *others[_MOST_DONE:]]
-        counts = Counter(one_line(track.status) for track in more)
-        what = ", ".join(f"{count:,} {status}" for status, count in counts.most_common())
-        display.line(f"and {len(more):,} more: {what}; all of them: notifier status --all", style="dim")
+        display.line(
+            f"and {len(more):,} more: {_statuses(more)}; all of them: notifier status --all", style="dim"
+        )
+
+
+def _statuses(tracks: Sequence[TrackStatus]) -> str:
+    """Count tracks by status, the most frequent ones each and the others together."""
+    counts = Counter(display.cut(track.status, _STATUS) for track in tracks)
+    told = counts.most_common(_MOST_STATUSES)
+    others = len(tracks) - sum(count for _, count in told)
+    named = [f"{count:,} {status}" for status, count in told]
+    return ", ".join([*named, f"{others:,} others"] if others else named)
 
 
 def _is_under_way(track: TrackStatus) -> bool:
@@ -110,7 +122,7 @@ def _target(target: TargetStatus, now: datetime) -> tuple[str, ...]:
 
 def _what(target: TargetStatus, now: datetime) -> str:
     """Say why a target takes no messages, and when it does again or who has to act."""
-    reason = target.reason or ""
+    reason = _reason(target.reason or "")
     if target.is_gone:  # nothing is tried before its return
         return reason
     if target.state is GateState.PAUSED and display.is_terminal():  # what to do about it stands above
@@ -120,5 +132,11 @@ def _what(target: TargetStatus, now: datetime) -> str:
     if target.until is not None:
         return f"{reason}; next try {display.when(target.until, now)}"
     if target.backlog.dead and not reason:
-        return f"dead: {target.newest_error or 'given up'}"
+        return f"dead: {_reason(target.newest_error or 'given up')}"
     return reason
+
+
+def _reason(text: str) -> str:
+    if not display.is_terminal():
+        return text
+    return display.cut(text, _WIDEST_REASON if display.width() >= _WIDE else _REASON)
