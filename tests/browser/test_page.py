@@ -72,6 +72,16 @@ async def test_every_scene_is_legible_and_fits(name: str, reader: Reader, tmp_pa
         assert reader.foreign(scene.url) == []
 
 
+async def test_on_a_phone_each_number_says_of_what_it_is(reader: Reader, tmp_path: Path) -> None:
+    async with shown(tmp_path, broken) as scene:
+        page = await reader.opens(scene.url, width=390)
+        labels = await page.evaluate(
+            """() => [...document.querySelectorAll("main td")].filter(one => /^[0-9,]+$/.test(one.innerText))
+                .map(one => getComputedStyle(one, "::before").content)"""
+        )
+    assert {*labels} == {'"waiting "', '"given up "', '"delivered "', '"ID "'}
+
+
 async def test_whoever_wants_less_motion_gets_none(reader: Reader, tmp_path: Path) -> None:
     async with shown(tmp_path, SCENES["empty"]) as scene:
         page = await reader.opens(scene.url)
