@@ -133,6 +133,17 @@ async def test_a_new_daemon(tmp_path: Path) -> None:
     assert "All is well\nno tracks" in text
 
 
+async def test_where_all_that_was_sent_is_dead_it_does_not_say_that_nothing_was(tmp_path: Path) -> None:
+    async def refused(author: Author) -> None:
+        await author.seen(1, completed(1), told=("archive",), event=EventType.COMPLETED)
+        await author.refused("archive", status=400, answer="no", ago=MINUTE, state=DeliveryState.DEAD)
+
+    async with shown(tmp_path, refused) as scene:
+        text = text_of(await get(scene))
+    assert "Recent deliveries\nNone but the dead letters." in text
+    assert "Nothing was sent yet." not in text
+
+
 async def test_thousands_of_tracks_are_read_in_pages(tmp_path: Path) -> None:
     count = 3 * PER_PAGE + 7
     async with shown(tmp_path, lambda author: many(author, count)) as scene:
