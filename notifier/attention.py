@@ -9,10 +9,10 @@ from datetime import datetime
 
 from notifier.duration import ago, spell
 from notifier.gate import GateState
+from notifier.gatebook import OF_TOKEN
 from notifier.report import Overview, TargetStatus, TrackStatus
 from notifier.text import one_line, shorten
 
-_OF_TOKEN = ("HTTP 401", "HTTP 402")
 _LONGEST_REASON = 120
 _MOST_MISTAKES = 3
 _MOST_NAMED = 3
@@ -90,7 +90,7 @@ def _has_unfinished(overview: Overview) -> bool:
 
 
 def _is_of_token(overview: Overview) -> bool:
-    return (overview.api_reason or "").startswith(_OF_TOKEN)
+    return (overview.api_reason or "").startswith(OF_TOKEN)
 
 
 def _dead(targets: list[TargetStatus]) -> Matter:

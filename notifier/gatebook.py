@@ -13,6 +13,8 @@ from notifier.store import StoredGate
 
 API_GATE = ":useapi"
 """The name of the API's gate in the state file; no target can be called that."""
+OF_TOKEN = ("HTTP 401", "HTTP 402")
+"""How the reason of the API's gate begins where the token is refused, which only a person mends."""
 
 
 def fingerprint(secret: str, salt: str) -> str:

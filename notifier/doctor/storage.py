@@ -4,14 +4,14 @@ import asyncio
 import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from notifier import paths
 from notifier.config import Useapi
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.gate import GateState
-from notifier.gatebook import API_GATE, api_fingerprint, fingerprint, limit_gate, service_gate
+from notifier.gatebook import API_GATE, OF_TOKEN, api_fingerprint, fingerprint, limit_gate, service_gate
 from notifier.store import Backlog, StorageError, Store, StoredGate, TrackRow, is_running
 from notifier.store.health import FileHealth, files_of, look, may_write, room
 from notifier.targets import Target
@@ -26,8 +26,6 @@ _PATIENCE = 5.0
 _MIB = 1024 * 1024
 _LITTLE_ROOM = 200 * _MIB
 _NO_ROOM = 10 * _MIB
-_OF_TOKEN = ("HTTP 401", "HTTP 402")
-"""What the daemon waits after by itself, without having been asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +51,10 @@ class Remembered:
     def api_told(self, useapi: Useapi, now: datetime) -> StoredGate | None:
         """Return the API's gate as long as the API has asked for a wait; a refused token is no such thing."""
         gate = self.gates.get(API_GATE)
-        if gate is None or not gate.told_remaining(now) or (gate.reason or "").startswith(_OF_TOKEN):
+        if gate is None or not gate.told_remaining(now) or (gate.reason or "").startswith(OF_TOKEN):
             return None
         mark = api_fingerprint(useapi.base_url, useapi.token.reveal(), self.salt)
         return gate if gate.fingerprint == mark else None
-
-
-def wait_of(gate: StoredGate, now: datetime) -> timedelta:
-    """Return how long a gate stays closed."""
-    return max(gate.remaining(now), gate.told_remaining(now))
 
 
 async def storage(path: Path) -> tuple[list[Finding], Remembered]:
