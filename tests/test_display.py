@@ -165,3 +165,22 @@ async def test_what_others_made_up_leaves_the_targets_on_the_screen(tmp_path: Pa
     summed_up = text.partition("and 48 more: ")[2].partition("; all of them")[0]
     assert re.fullmatch(r"(1 STATUS \d+ STATUS?…, ){5}43 others", summed_up)
     assert len(lines) < 40, "no more than a screen"
+
+
+async def test_of_many_things_that_need_somebody_the_first_are_told_and_the_rest_counted(
+    tmp_path: Path,
+) -> None:
+    names = [f"room-{number}" for number in range(20)]
+    async with Store(tmp_path / "state.db") as store:
+        for name in names:
+            await store.save_gate(StoredGate(name, GateState.PAUSED, "HTTP 404: gone", datetime.now(UTC)))
+    file = tmp_path / "watchlist.yaml"
+    targets = {name: {"type": "webhook", "url": "https://example.com/"} for name in names}
+    state = str(tmp_path / "state.db")
+    file.write_text(json.dumps({"useapi": {"token": "t"}, "targets": targets, "state": state, "watch": []}))
+    shown = await asyncio.to_thread(on_a_terminal, "status", "-c", str(file), NO_COLOR="1")
+    assert "20 things need you" in shown
+    assert re.findall(r"target (room-\d+) has been paused", shown) == names[:6]
+    assert re.search(r"14 more.*\n.*all of them: notifier status --all", shown)
+    shown = await asyncio.to_thread(on_a_terminal, "status", "--all", "-c", str(file), NO_COLOR="1")
+    assert re.findall(r"target (room-\d+) has been paused", shown) == names

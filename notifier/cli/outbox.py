@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @config_option
 @state_option
 @json_option
-@click.option("--all", "is_all", is_flag=True, help="Show every track on a terminal, too.")
+@click.option("--all", "is_all", is_flag=True, help="Show everything on a terminal, too.")
 def status(config: str | None, state_file: str | None, as_json: bool, is_all: bool) -> None:
     """Show tracks, targets and the outbox, whether the daemon runs or not.
 

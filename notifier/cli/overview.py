@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from notifier import display, paths
-from notifier.attention import standing
+from notifier.attention import Matter, standing
 from notifier.duration import ago
 from notifier.gate import GateState
 from notifier.report import Overview, TargetStatus, TrackStatus
@@ -13,6 +13,7 @@ from notifier.track import Status
 
 _MOST_UNDER_WAY = 12
 _MOST_DONE = 5
+_MOST_MATTERS = 6
 _WIDE = 100
 """From how many columns on an audio_id stands there as a whole."""
 _NAME, _WIDEST_NAME, _STATUS, _ID, _WIDEST_ID = 32, 40, 16, 20, 48
@@ -28,10 +29,11 @@ def show(overview: Overview, now: datetime, *, is_all: bool) -> None:
     how = standing(overview, now, how_to_start=paths.how_to_start())
     style = "red" if how.needs else "yellow" if how.notices or not overview.is_running else "green"
     display.line(how.headline, style=f"bold {style}")
+    is_all = is_all or not display.is_terminal()
     display.entries(
         [
-            *(display.Entry("needs you", "red", matter.what, "", matter.do) for matter in how.needs),
-            *(display.Entry("by itself", "yellow", matter.what, "", matter.do) for matter in how.notices),
+            *_matters("needs you", "red", how.needs, is_all=is_all),
+            *_matters("by itself", "yellow", how.notices, is_all=is_all),
         ]
     )
     is_valid = "valid" if overview.config_error is None else "INVALID"
@@ -39,7 +41,7 @@ def show(overview: Overview, now: datetime, *, is_all: bool) -> None:
     counts = f"{totals.pending} waiting, {totals.dead} dead, {totals.delivered} delivered"
     display.line(f"{overview.config_file} is {is_valid}; deliveries: {counts}", style="dim")
     display.gap()
-    _tracks(overview.tracks, now, is_all=is_all or not display.is_terminal())
+    _tracks(overview.tracks, now, is_all=is_all)
     display.gap()
     targets = sorted(overview.targets, key=_is_well) if display.is_terminal() else overview.targets
     display.table(
@@ -48,6 +50,16 @@ def show(overview: Overview, now: datetime, *, is_all: bool) -> None:
         (_target(target, now) for target in targets),
         empty="no targets",
     )
+
+
+def _matters(word: str, style: str, matters: Sequence[Matter], *, is_all: bool) -> list[display.Entry]:
+    """Return what is told of matters of one kind, and how many more there are if they are many."""
+    shown = matters if is_all else matters[:_MOST_MATTERS]
+    told = [display.Entry(word, style, matter.what, "", matter.do) for matter in shown]
+    if len(shown) < len(matters):
+        more = f"{len(matters) - len(shown):,} more"
+        told.append(display.Entry(word, style, more, "", "all of them: notifier status --all"))
+    return told
 
 
 def _tracks(tracks: Sequence[TrackStatus], now: datetime, *, is_all: bool) -> None:
