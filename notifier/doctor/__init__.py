@@ -53,9 +53,12 @@ async def examine(
 
 
 def _masked(found: Finding, mask: Callable[[str], str]) -> Finding:
-    """Return a finding without secrets, whoever has put them into the words or the names of tracks."""
-    name, subject = mask(found.name), mask(found.subject)
-    return replace(found, subject=subject, name=name, detail=mask(found.detail), advice=mask(found.advice))
+    """Return a finding without secrets, whoever has put them into the words or the names of tracks.
+
+    What it is about is ours, and by it people find the file or the entry.
+    """
+    name, detail, advice = mask(found.name), mask(found.detail), mask(found.advice)
+    return replace(found, name=name, detail=detail, advice=advice)
 
 
 def _unresolved(file: str) -> Config | None:
