@@ -18,6 +18,8 @@ from tests.support.machine import needs
 from tests.support.servers import PATIENCE, Reply, Server, free_port, ok_receiver, serving
 from tests.support.tracks import answer, audio_id, completed, path_of, track
 
+pytestmark = pytest.mark.xdist_group("container")
+
 TOKEN = "user:1-token-of-the-container"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## In a container\n")[2].partition("\n## ")[0]
@@ -200,8 +202,6 @@ async def test_sqlite_needs_no_other_place_for_what_is_large_and_passing(running
     work = f"""
 from pathlib import Path
 from notifier.store.database import open_database, open_for_reading
-
-pytestmark = pytest.mark.xdist_group("container")
 for connect in (open_database, open_for_reading):
     rows = connect(Path("/var/lib/notifier/state.db")).execute({SORT!r}).fetchall()
     print(len(rows), rows == sorted(rows))

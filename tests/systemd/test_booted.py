@@ -10,6 +10,8 @@ import pytest
 
 from tests.systemd.booted import Machine, booted
 
+pytestmark = pytest.mark.xdist_group("booted")
+
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
@@ -49,8 +51,6 @@ def test_what_is_bound_can_be_read_and_if_wanted_written(machine: Machine) -> No
 KILLED = """
 import os, signal
 from tests.systemd.booted import booted
-
-pytestmark = pytest.mark.xdist_group("booted")
 with booted() as machine:
     machine.done("systemd-run", "--quiet", "sleep", "12345.678")
     print(machine.inside[1], flush=True)

@@ -27,13 +27,13 @@ from tests.systemd.service import (
     watchlist,
 )
 
+pytestmark = pytest.mark.xdist_group("service")
+
 PRIORITIES = {"2": "critical", "3": "error", "4": "warning", "6": "info", "7": "debug"}
 
 CRASHING = ("systemd-run", "--quiet", "--wait", "--property=SyslogIdentifier=crashing", "--")
 CRASH = """
 from notifier import log
-
-pytestmark = pytest.mark.xdist_group("service")
 log.configure("info", "auto")
 raise RuntimeError("first line\\nsecond line")
 """
