@@ -37,6 +37,8 @@ def keep(state_file: Path) -> None:
     try:
         with _opened(state_file) as source, _opened(unfinished) as target:
             source.backup(target)
+            # NB: what is written to a copy with a log of its own lies in two files, and one is moved.
+            target.execute("PRAGMA journal_mode = DELETE")
         os.replace(unfinished, copy)
     finally:
         _remove(unfinished)
@@ -103,7 +105,8 @@ def _adopt(earlier: sqlite3.Connection, later: Path) -> None:
             raise NoWayBackError("rows of one table do not fit those of another")
         earlier.execute("COMMIT")
     except BaseException:
-        earlier.execute("ROLLBACK")
+        if earlier.in_transaction:  # a full disk has ended it already
+            earlier.execute("ROLLBACK")
         raise
 
 
@@ -145,7 +148,7 @@ def _remove(file: Path) -> None:
 
 
 def _remove_log(file: Path) -> None:
-    for suffix in ("-wal", "-shm"):
+    for suffix in ("-journal", "-wal", "-shm"):
         file.with_name(f"{file.name}{suffix}").unlink(missing_ok=True)
 
 

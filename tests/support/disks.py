@@ -1,6 +1,7 @@
 """A disk of its own that a test can fill, make read-only and take away: a small tmpfs."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,14 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def fill(self) -> None:
-        """Leave not a byte free."""
+    def fill(self, *, leaving: int = 0) -> None:
+        """Leave not a byte free, or about as many as are given."""
         with contextlib.suppress(OSError), (self.path / _FILLING).open("ab", buffering=0) as file:
             for size in (4096, 1):
                 with contextlib.suppress(OSError):
                     while file.write(b"x" * size):
                         pass
+        os.truncate(filling := self.path / _FILLING, max(filling.stat().st_size - leaving, 0))
 
     def make_room(self) -> None:
         """Free what `fill` has taken."""
