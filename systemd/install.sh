@@ -208,11 +208,15 @@ service_runs() {
     esac
 }
 
-# Says whether it is this very release that runs; after --no-start it is an earlier one.
-release_runs() {
+# Prints which release it is that runs, as the link names it; after --no-start it is an earlier one than the link's.
+running_release() {
     local pid
     pid=$(systemctl show --value --property MainPID notifier.service)
-    systemctl --quiet is-active notifier.service && [[ $(tr '\0' ' ' <"/proc/$pid/cmdline") = "$release/bin/python "* ]]
+    tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n "1s|^$PREFIX/\(releases/[^/]*\)/bin/python$|\1|p"
+}
+
+release_runs() {
+    systemctl --quiet is-active notifier.service && [ "$(running_release)" = "releases/${release##*/}" ]
 }
 
 # Says whether the service is to be another one than it is: its release, its unit.
@@ -243,7 +247,8 @@ point_to() {
 
 # Sets what the way back needs: previous, was_running, kept (the unit) and state (where the state file is).
 remember() {
-    previous=$(readlink -- "$PREFIX/current" || true)
+    previous=$(running_release || true)
+    [ -n "$previous" ] || previous=$(readlink -- "$PREFIX/current" || true)
     was_running=''
     ! service_runs || was_running=yes
     state=$(as_service "$release/bin/python" -I -c "$WHERE_STATE_IS" "$WATCHLIST" </dev/null) ||
@@ -277,12 +282,13 @@ start_anew() {
 
 # The way back, whatever it was that ended this script.
 give_up() {
-    trap '' INT TERM HUP
+    trap '' INT TERM HUP PIPE # whoever reads along, such as tee, may have been ended as well
     set +e
     show_journal
     systemctl stop notifier.service
     if [ -z "$previous" ]; then
         hand_over let-go
+        link_all
         say "it is installed, but not started: mend it and run this script again" >&2
     else
         hand_over take-back >&2 || say "$state could not be taken back; $state.before is a copy of what it was" >&2

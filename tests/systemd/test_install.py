@@ -5,7 +5,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -25,6 +24,7 @@ WATCHLIST = "/etc/notifier/watchlist.yaml"
 CREDENTIALS = "/etc/notifier/credentials"
 VARIABLES = "/etc/notifier/environment"
 INSTALLER = "/mnt/checkout/systemd/install.sh"
+TO_NEXT = ("--wheel", f"/mnt/wheels/pixverse_notifier-{NEXT}-py3-none-any.whl")
 NUMBER = "/run/number"
 NUMBERED = ("sh", "-c", f'echo $$ >{NUMBER}; exec "$@"', "sh")
 """What runs a command and notes the number of its process."""
@@ -91,7 +91,7 @@ class Place:
     def install(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run the installer of the checkout, which is the earlier release."""
         return subprocess.run(
-            [*self.machine.inside, *NUMBERED, INSTALLER, "--find-links", "/mnt/wheels", *options],
+            self.installer(*options),
             capture_output=True,
             text=True,
             timeout=240,
@@ -99,9 +99,13 @@ class Place:
             env=ENVIRONMENT,
         )
 
-    def upgrade(self) -> subprocess.CompletedProcess[str]:
+    def installer(self, *options: str) -> list[str]:
+        """Return the command that does so."""
+        return [*self.machine.inside, *NUMBERED, INSTALLER, "--find-links", "/mnt/wheels", *options]
+
+    def upgrade(self, *options: str) -> subprocess.CompletedProcess[str]:
         """Run it for the next release."""
-        return self.install("--wheel", f"/mnt/wheels/pixverse_notifier-{NEXT}-py3-none-any.whl")
+        return self.install(*TO_NEXT, *options)
 
     def remove(self, *options: str) -> str:
         return self.machine.done(INSTALLER, "--uninstall", *options)
@@ -331,23 +335,44 @@ def test_a_release_that_does_not_start_gives_way_to_the_earlier_one_with_its_sta
     assert {owner.split()[0] for owner in place.owners().values()} == {"notifier"}
 
 
-def test_to_cut_an_upgrade_short_brings_back_the_earlier_release(place: Place) -> None:
+@pytest.mark.parametrize("is_read", [True, False], ids=["read along", "its reader cut short as well"])
+def test_to_cut_an_upgrade_short_brings_back_the_earlier_release(place: Place, is_read: bool) -> None:
     """The next one has taken the state file further by then, and would not have come up for a long time."""
     place.ensure_it_runs()
     place.machine.put(VARIABLES, "BROKEN=hang\n")
-    with ThreadPoolExecutor(1) as thread:
-        upgrade = thread.submit(place.upgrade)
-        while place.state()[0] == len(STEPS) and not upgrade.done():
+    with subprocess.Popen(
+        place.installer(*TO_NEXT),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as upgrade:
+        while place.state()[0] == len(STEPS) and upgrade.poll() is None:
             time.sleep(0.1)
         number = place.machine.done("cat", NUMBER).strip()
         second = place.install()
+        assert upgrade.stderr is not None
+        if not is_read:
+            upgrade.stderr.close()
         place.machine.done("kill", number)
-        ended = upgrade.result()
+        said = upgrade.stderr.read() if is_read else ""
+        assert upgrade.wait(240) != 0
     assert (second.returncode, second.stderr) == (1, "install.sh: it is running already\n")
-    assert ended.returncode != 0
-    assert ended.stderr.endswith("the earlier release is back and runs\n")
+    assert not is_read or said.endswith("the earlier release is back and runs\n")
     assert (place.release(), place.is_running()) == (__version__, True)
     assert place.state()[0] == len(STEPS)
+
+
+def test_the_way_back_leads_to_what_ran_even_if_the_link_was_switched_before(place: Place) -> None:
+    place.ensure_it_runs()
+    pid = place.pid()
+    assert place.upgrade("--no-start").returncode == 0
+    assert (place.release(), place.pid()) == (NEXT, pid)
+    place.machine.put(VARIABLES, "BROKEN=early\n")
+    ended = place.upgrade()
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("the earlier release is back and runs\n")
+    assert (place.release(), place.is_running()) == (__version__, True)
 
 
 def test_an_upgrade_takes_over_state_and_command_and_tells_nothing_twice(place: Place) -> None:
