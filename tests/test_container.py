@@ -241,3 +241,30 @@ async def test_a_second_sigterm_ends_process_1_at_once(ship: Ship) -> None:
             await asyncio.sleep(0.05)
         assert await running.ended() == 128 + signal.SIGTERM
     assert running.records("daemon.stopped") == []
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.support.container import Volumes, contained
+
+async def main():
+    command = ("/bin/sh", "-c", "echo up >&2; exec sleep 1000")
+    async with contained(Volumes(Path(sys.argv[1])), command=command, is_up=False) as running:
+        await running.until(lambda: running.lines == ["up"])
+        print(running.first, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_container_dies_with_the_process_that_ran_it(tmp_path: Path) -> None:
+    killed = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED, str(tmp_path)), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await killed.communicate()
+    assert killed.returncode == -signal.SIGKILL
+    async with asyncio.timeout(PATIENCE):
+        while Path(f"/proc/{int(out)}").exists():
+            await asyncio.sleep(0.02)

@@ -19,6 +19,7 @@ WITHOUT_INPUT = ("/bin/sh", "-c", 'exec "$@" <&-', "sh")
 """What runs a command in its own place with its standard input closed."""
 _CHECKOUT = Path(__file__).parents[2]
 _SCRIPT = Path(__file__).with_name("container.sh")
+_DYING_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")
 _NAMESPACES = ("unshare", "--pid", "--mount", "--fork", "--kill-child")
 
 
@@ -100,11 +101,15 @@ async def contained(
     extra: Mapping[str, str] | None = None,
     is_up: bool = True,
 ) -> AsyncIterator[Contained]:
-    """Run a container for the length of a block, which begins when the daemon in it has started."""
+    """Run a container for the length of a block, which begins when the daemon in it has started.
+
+    It dies with this process, however that ends.
+    """
     needs("unshare")
     if os.geteuid() != 0:
         lacking("a container needs root")
     process = await asyncio.create_subprocess_exec(
+        *_DYING_WITH_US,
         *_NAMESPACES,
         *(str(_SCRIPT), str(volumes.root), str(USER), *volumes.mounts(), "--"),
         *(*init, *command),

@@ -33,5 +33,6 @@ rmdir /old
 mount -o remount,bind,ro /usr
 mount -o remount,ro /
 cd /
+# NB: to change the user forgets what unshare's --kill-child has asked for.
 exec env -u HOME -u TERM -u SHLVL -u PWD -u OLDPWD -u _ setpriv --reuid "$user" --regid "$user" --clear-groups \
-    --no-new-privs --inh-caps=-all --bounding-set=-all -- "$@"
+    --no-new-privs --inh-caps=-all --bounding-set=-all --pdeathsig KILL -- "$@"
