@@ -196,9 +196,29 @@ as_service() {
     local setting settings=(-p User=notifier -p "Environment=STATE_DIRECTORY=$STATE")
     while IFS= read -r setting; do
         settings+=(-p "$setting")
-    done < <(cat -- "$HERE/notifier.service" "$DROP_INS"/*.conf 2>/dev/null |
-        grep -E '^(LoadCredential|LoadCredentialEncrypted|SetCredential|Environment|EnvironmentFile)=.')
+    done < <(service_settings)
     systemd-run --quiet --collect --wait --pipe "${settings[@]}" -- "$@"
+}
+
+service_settings() {
+    cat -- "$HERE/notifier.service" "$DROP_INS"/*.conf 2>/dev/null |
+        grep -E '^(LoadCredential|LoadCredentialEncrypted|SetCredential|Environment|EnvironmentFile)=.'
+}
+
+# Lets the release look at the watchlist as the service would; prints what speaks against it.
+check_watchlist() {
+    local code=0
+    as_service "$release/bin/notifier" check --resolve --config "$WATCHLIST" 2>&1 </dev/null || code=$?
+    [ "$code" != 243 ] || name_missing_credentials # of these systemd says no more than that number
+    return "$code"
+}
+
+name_missing_credentials() {
+    local name file
+    service_settings | sed -n 's/^LoadCredential[^=]*=//p' | while IFS=: read -r name file; do
+        [ -z "$file" ] || [ -e "$file" ] || service_settings | grep "^SetCredential=$name:" >/dev/null ||
+            say "there is no file $file, which LoadCredential= names: systemd would not start the service"
+    done
 }
 
 # Says whether the service runs, or would soon: a failing one is started again and again.
@@ -370,10 +390,10 @@ install_service() {
     build_release
     add_user
     write_config
-    complaint=$(as_service "$release/bin/notifier" check --resolve --config "$WATCHLIST" 2>&1 </dev/null) || accepts=''
+    complaint=$(check_watchlist) || accepts=''
     if [ -z "$accepts" ] && service_runs; then
         say "$complaint" >&2
-        die "the new release does not accept the watchlist as it is; the running service was not touched"
+        die "the new release cannot run with the watchlist and the secrets as they are; the running service was not touched"
     elif [ -z "$accepts" ]; then
         ! differs || switch_over
         link_all

@@ -311,6 +311,19 @@ def test_an_upgrade_that_does_not_accept_the_watchlist_leaves_alone_what_runs(pl
     place.watch(1, 2)
 
 
+def test_an_upgrade_names_the_file_of_a_credential_that_systemd_would_miss(place: Place) -> None:
+    place.ensure_it_runs()
+    pid, drop_in = place.pid(), "/etc/systemd/system/notifier.service.d/studio.conf"
+    place.machine.put(drop_in, f"[Service]\nLoadCredential=studio-url:{CREDENTIALS}/studio-url\n")
+    ended = place.upgrade()
+    place.machine.done("rm", drop_in)
+    missing, not_touched = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert missing.startswith(f"there is no file {CREDENTIALS}/studio-url")
+    assert not_touched.endswith("the running service was not touched")
+    assert (place.pid(), place.release()) == (pid, __version__)
+
+
 @pytest.mark.parametrize("when", ["early", "late"])
 def test_a_release_that_does_not_start_gives_way_to_the_earlier_one_with_its_state(
     place: Place, when: str
