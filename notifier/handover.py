@@ -25,14 +25,33 @@ def copy_of(state_file: Path) -> Path:
     return state_file.with_name(f"{state_file.name}.before")
 
 
-def keep(state_file: Path) -> None:
-    """Copy the state file as it is now, with what is in its log: all of it, or there is no copy."""
+def keep(state_file: Path) -> str:
+    """Copy the state file as it is now, with what is in its log: all of it, or there is no copy.
+
+    A copy of another version is what an upgrade left that was cut off: the only way back from that, if it is
+    needed. It is put aside; return where.
+    """
     copy = copy_of(state_file)
+    said = _put_aside(copy) if _is_needed(copy, state_file) else ""
     unfinished = copy.with_name(f"{copy.name}.new")
     for one in (copy, unfinished):
         _remove(one)
-    if not state_file.exists():
-        return
+    if state_file.exists():
+        _copy(state_file, unfinished, copy)
+    return said
+
+
+def _is_needed(copy: Path, state_file: Path) -> bool:
+    return copy.exists() and not (state_file.exists() and _is_of_same_version(copy, state_file))
+
+
+def _put_aside(copy: Path) -> str:
+    aside = copy.with_name(f"{copy.name}.old")
+    os.replace(copy, aside)
+    return f"an earlier upgrade was cut off; the state file of before it is {aside}"
+
+
+def _copy(state_file: Path, unfinished: Path, copy: Path) -> None:
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
         with _opened(state_file) as source, _opened(unfinished) as target:
@@ -64,9 +83,9 @@ def take_back(state_file: Path) -> str:
     return said
 
 
-def _is_of_same_version(state_file: Path, copy: Path) -> bool:
+def _is_of_same_version(one: Path, other: Path) -> bool:
     try:
-        return _version(state_file) == _version(copy)
+        return _version(one) == _version(other)
     except sqlite3.OperationalError:  # somebody else has it
         raise
     except sqlite3.DatabaseError:  # it is damaged
@@ -159,15 +178,17 @@ def main(arguments: list[str]) -> int:
     try:
         match step:
             case "keep":
-                keep(state_file)
+                said = keep(state_file)
             case "take-back":
-                if said := take_back(state_file):
-                    print(said)  # noqa: T201 - for the installer
+                said = take_back(state_file)
             case _:
+                said = ""
                 let_go(state_file)
     except (OSError, sqlite3.Error) as error:
         print(f"{state_file}: {error}", file=sys.stderr)  # noqa: T201
         return 1
+    if said:
+        print(said)  # noqa: T201 - for the installer
     return 0
 
 

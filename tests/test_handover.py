@@ -142,6 +142,23 @@ def test_a_file_that_was_damaged_or_emptied_is_replaced_by_the_copy(state_file: 
     assert outbox(state_file) == {"told": "delivered", "owed": "pending"}
 
 
+def test_a_copy_that_an_upgrade_left_is_put_aside_before_the_next_one(state_file: Path) -> None:
+    """Whether it was killed or could not take the file back, nothing else is of the earlier version."""
+    keep(state_file)
+    with opened(state_file, LATER):
+        pass
+    code, out, err = step("keep", state_file)
+    aside = state_file.with_name("state.db.before.old")
+    assert (code, err) == (0, "")
+    assert out == f"an earlier upgrade was cut off; the state file of before it is {aside}\n"
+    assert step("let-go", state_file) == (0, "", "")
+    assert outbox(aside) == {"told": "delivered", "owed": "pending"}
+    keep(state_file)
+    assert keep(state_file) == "", "a copy of the same version is of no use"
+    copy_of(state_file).write_text("no database at all")
+    assert "cut off" in keep(state_file), "what is damaged hinders no upgrade"
+
+
 def test_a_file_that_has_gone_is_back(state_file: Path) -> None:
     keep(state_file)
     state_file.unlink()
