@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from notifier.store import Store
 from tests.support.machine import needs
@@ -14,6 +16,27 @@ from tests.support.servers import Server, ok_receiver, serving
 
 settings.register_profile("here", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("here")
+
+SHARING = (
+    "tests/browser/",
+    "tests/monitoring/",
+    "tests/systemd/test_booted.py",
+    "tests/systemd/test_install.py",
+    "tests/systemd/test_service.py",
+    "tests/test_container.py",
+)
+"""Tests that share what takes long to set up: a browser, a booted machine, a daemon that has seen it all."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Give each test to whichever worker is free, but those that share something to one and the same."""
+    return _Sharing(config, log)
+
+
+class _Sharing(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    def _split_scope(self, nodeid: str) -> str:
+        return next((place for place in SHARING if nodeid.startswith(place)), nodeid)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,8 +18,6 @@ from tests.support.machine import needs
 from tests.support.servers import PATIENCE, Reply, Server, free_port, ok_receiver, serving
 from tests.support.tracks import answer, audio_id, completed, path_of, track
 
-pytestmark = pytest.mark.xdist_group("container")
-
 TOKEN = "user:1-token-of-the-container"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 SECTION = README.partition("## In a container\n")[2].partition("\n## ")[0]

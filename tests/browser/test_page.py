@@ -35,7 +35,7 @@ from tests.support.scenes import Scene as Setting
 from tests.support.servers import PATIENCE, Reply, free_port, serving
 from tests.support.tracks import answer, audio_id, completed, path_of
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 LOOKING = Path(__file__).with_name("looking.js").read_text(encoding="utf-8")
 Way = tuple[Literal["light", "dark"], int]

@@ -7,14 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from tests.monitoring.expressions import assert_shown, grouped_by, selectors
 from tests.monitoring.history import History
 from tests.support.machine import needs
-
-pytestmark = pytest.mark.xdist_group("monitoring")
 
 ROOT = Path(__file__).parent.parent.parent
 TEXT = (ROOT / "config/monitoring/grafana-dashboard.json").read_text(encoding="utf-8")

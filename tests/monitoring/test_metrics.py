@@ -19,8 +19,6 @@ from tests.support.process import daemon
 from tests.support.scenes import Scene
 from tests.support.servers import Server, free_port
 
-pytestmark = pytest.mark.xdist_group("monitoring")
-
 EVENTS = {"track.completed", "track.failed", "track.missing", "track.stalled"}
 OUTCOMES = {"delivered", "retry", "rejected", "target_broken"}
 REASONS = {"token", "api", "storage", "scheduler", "loop"}

@@ -12,8 +12,6 @@ from tests.monitoring.expressions import assert_shown, selectors
 from tests.monitoring.history import History
 from tests.support.machine import needs
 
-pytestmark = pytest.mark.xdist_group("monitoring")
-
 ROOT = Path(__file__).parent.parent.parent
 FILE = ROOT / "config/monitoring/prometheus-rules.yaml"
 TESTS = Path(__file__).with_name("prometheus-rules.test.yaml")

@@ -10,8 +10,6 @@ import pytest
 
 from tests.systemd.booted import Machine, booted
 
-pytestmark = pytest.mark.xdist_group("booted")
-
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:

@@ -17,7 +17,7 @@ from tests.support.tracks import audio_id, completed, track
 from tests.support.wheels import ROOT, build, pack_what_is_needed
 from tests.systemd.booted import ENVIRONMENT, Machine, booted
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("install")]
+pytestmark = pytest.mark.timeout(300)
 
 NEXT = "99.0.0"
 WATCHLIST = "/etc/notifier/watchlist.yaml"

@@ -27,8 +27,6 @@ from tests.systemd.service import (
     watchlist,
 )
 
-pytestmark = pytest.mark.xdist_group("service")
-
 PRIORITIES = {"2": "critical", "3": "error", "4": "warning", "6": "info", "7": "debug"}
 
 CRASHING = ("systemd-run", "--quiet", "--wait", "--property=SyslogIdentifier=crashing", "--")
