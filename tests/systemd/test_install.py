@@ -110,6 +110,11 @@ class Place:
     def remove(self, *options: str) -> str:
         return self.machine.done(INSTALLER, "--uninstall", *options)
 
+    def put_something_foreign(self) -> None:
+        """Write somebody else's file where the installer may have a link of its own."""
+        self.machine.path(FOREIGN).unlink(missing_ok=True)
+        self.machine.put(FOREIGN, "# somebody else's\n")
+
     def complete(self) -> None:
         """Put in what a fresh installation lacks, as README says."""
         self.machine.put(f"{CREDENTIALS}/useapi-token", f"{TOKEN}\n", mode=0o600)
@@ -226,7 +231,7 @@ def test_a_first_installation_is_complete_but_for_what_a_person_has_to_say(place
     needs("fish")
     machine = place.machine
     place.remove("--purge")
-    machine.put(FOREIGN, "# somebody else's\n")
+    place.put_something_foreign()
     ended = place.install()
     assert ended.returncode == 0, ended.stderr
     assert f"Installed notifier {__version__}. It is not started" in ended.stdout
@@ -404,7 +409,7 @@ def test_an_upgrade_takes_over_state_and_command_and_tells_nothing_twice(place: 
 def test_to_remove_it_leaves_what_a_person_wrote_and_what_was_told(place: Place) -> None:
     if not place.is_running():
         place.ensure_it_runs()
-    place.machine.put(FOREIGN, "# somebody else's\n")
+    place.put_something_foreign()
     said = place.remove()
     assert said == "removed; /etc/notifier and /var/lib/notifier are still there (--purge removes them too)\n"
     assert place.machine.run("systemctl", "status", "notifier").returncode == 4
@@ -418,10 +423,24 @@ def test_to_remove_it_leaves_what_a_person_wrote_and_what_was_told(place: Place)
 def test_to_purge_it_leaves_nothing(place: Place) -> None:
     if place.machine.run("ls", STATE).returncode:
         place.ensure_it_runs()
-    place.machine.put(FOREIGN, "# somebody else's\n")
+    place.put_something_foreign()
     assert place.remove("--purge") == "removed, with watchlist, secrets and state\n"
     left = place.machine.done("find", "/etc", "/opt", "/usr/local", "/var/lib", "-name", "*notifier*").split()
     assert left == [FOREIGN]
     assert place.machine.run("getent", "passwd", "notifier").returncode == 2
     assert place.machine.run("getent", "group", "notifier").returncode == 2
     place.machine.done("rm", FOREIGN)
+
+
+def test_a_first_installation_that_does_not_start_has_the_command_to_find_out_why(place: Place) -> None:
+    place.remove("--purge")
+    place.install()
+    place.complete()
+    place.machine.put(VARIABLES, "BROKEN=early\n")
+    place.remove()
+    ended = place.upgrade()
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("installed, but not started: mend it and run this script again\n")
+    assert (place.release(), place.is_running()) == (NEXT, False)
+    assert place.machine.done("notifier", "--version") == f"notifier, version {NEXT}\n"
+    place.remove("--purge")
