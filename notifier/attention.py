@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from notifier.duration import ago, spell
+from notifier.duration import ago, until
 from notifier.gate import GateState
 from notifier.gatebook import OF_TOKEN
 from notifier.report import Overview, TargetStatus, TrackStatus
@@ -140,7 +140,7 @@ def _counts(overview: Overview, now: datetime) -> str:
     )
     following = min((target.until for target in overview.targets if target.until is not None), default=None)
     later = (
-        f" (next try {_when(following, now)})"
+        f" (next try {until(following, now)})"
         if pending and following is not None and overview.is_running
         else ""
     )
@@ -148,11 +148,7 @@ def _counts(overview: Overview, now: datetime) -> str:
 
 
 def _again(what: str, moment: datetime | None, overview: Overview, now: datetime) -> str:
-    return f"{what} {_when(moment, now) if overview.is_running else 'when the daemon runs'}"
-
-
-def _when(moment: datetime | None, now: datetime) -> str:
-    return "now" if moment is None or moment <= now else f"in {spell(moment - now)}"
+    return f"{what} {until(moment or now, now) if overview.is_running else 'when the daemon runs'}"
 
 
 def _since(moment: datetime | None, now: datetime) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
-from notifier.duration import ago, spell
+from notifier.duration import ago, until
 from notifier.gate import GateState
 from notifier.text import one_line, shorten
 from notifier.track import Status
@@ -73,11 +73,6 @@ def print_json(value: Any) -> None:
 
 def _write(line: str) -> None:
     print(line)  # noqa: T201 - this module is what prints
-
-
-def when(moment: datetime, now: datetime) -> str:
-    """Write in how long something will happen."""
-    return "now" if moment <= now else f"in {spell(moment - now)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +203,7 @@ def _next(row: "DeliveryRow", now: datetime, gone: Collection[str]) -> str:
         return "removed"
     if row.next_attempt_at is None:
         return "paused"
-    return when(row.next_attempt_at, now)
+    return until(row.next_attempt_at, now)
 
 
 def print_delivery(

@@ -91,3 +91,8 @@ def spell(duration: timedelta) -> str:
 def ago(moment: datetime | None, now: datetime) -> str:
     """Write how long ago something happened, never less than nothing: the clock may have been set back."""
     return "—" if moment is None else f"{spell(now - moment).split()[0]} ago"
+
+
+def until(moment: datetime, now: datetime) -> str:
+    """Write in how long something will happen."""
+    return "now" if moment <= now else f"in {spell(moment - now)}"

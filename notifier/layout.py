@@ -15,7 +15,7 @@ import yaml
 
 from notifier.document import LOADER
 
-_LINE_END = re.compile(r"\r\n|\r|\n")
+LINE_END = re.compile(r"\r\n|\r|\n")
 _CONTENT = (
     yaml.ScalarToken,
     yaml.AliasToken,
@@ -177,7 +177,7 @@ def line_of(text: str, index: int) -> Span:
 
 
 def _after_line(text: str, index: int) -> int:
-    found = _LINE_END.search(text, index)
+    found = LINE_END.search(text, index)
     return found.end() if found else len(text)
 
 

@@ -14,6 +14,9 @@ from notifier.settings import Unresolved
 from notifier.store import AttemptRow, Backlog, DeliveryRow, Store, StoredGate, TrackRow
 from notifier.track import Status
 
+AWAY = "not on the watchlist: its deliveries wait for its return"
+"""What is said of a target that is owed something and gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrackStatus:
@@ -65,12 +68,7 @@ class Overview:
     @property
     def totals(self) -> Backlog:
         """Return the outbox over all targets."""
-        backlogs = [target.backlog for target in self.targets]
-        return Backlog(
-            sum(backlog.pending for backlog in backlogs),
-            sum(backlog.dead for backlog in backlogs),
-            sum(backlog.delivered for backlog in backlogs),
-        )
+        return Backlog.total(target.backlog for target in self.targets)
 
 
 async def overview(
@@ -166,7 +164,7 @@ def _target(
     target = None if config is None else config.targets.get(name)
     is_gone = config is not None and target is None
     type_name = None if target is None else target.type_name
-    away = "not on the watchlist: its deliveries wait for its return" if is_gone and backlog.pending else None
+    away = AWAY if is_gone and backlog.pending else None
     if gate is None or gate.is_open(now):
         return TargetStatus(name, type_name, GateState.OPEN, away, None, None, backlog, is_gone)
     since = gate.since if gate.state is GateState.PAUSED else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from notifier import document
 from notifier.document import Mapping, Sequence_
-from notifier.layout import Form, ListLayout, NoSuchListError, Span, find_list, line_of, lines_from
+from notifier.layout import LINE_END, Form, ListLayout, NoSuchListError, Span, find_list, line_of, lines_from
 from notifier.secret import has_reference
 
 _KEY = "watch"
@@ -21,7 +21,6 @@ _PLAIN = re.compile(r"[^\W_][\w$.@+~/-]*([ :][\w$.@+~/()-]+)*")
 _FOR_YAML_NOTHING = frozenset({"null", "Null", "NULL"})
 _UNFIT = re.compile("[^ -~\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _COMMA = re.compile(r"(?:\s|#[^\r\n]*[\r\n])*+,")
-_LINE_END = re.compile(r"\r\n|\r|\n")
 
 Splice = tuple[int, int, str]
 """From where to where text goes, and what comes in its place."""
@@ -178,7 +177,7 @@ def _first_lines(text: str, layout: ListLayout, entry: Entry) -> list[Splice]:
 
 def _put_lines(text: str, index: int, lines: Sequence[str]) -> Splice:
     """Put lines where a line ends; a text without an end of its last line stays such a one."""
-    found = _LINE_END.search(text)
+    found = LINE_END.search(text)
     end_of_line = found[0] if found else "\n"
     block = end_of_line.join(lines)
     is_at_line = not index or text[index - 1] in "\r\n"

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from notifier import display, paths
 from notifier.attention import Matter, standing
-from notifier.duration import ago
+from notifier.duration import ago, until
 from notifier.gate import GateState
 from notifier.report import Overview, TargetStatus, TrackStatus
 from notifier.track import Status
@@ -142,7 +142,7 @@ def _what(target: TargetStatus, now: datetime) -> str:
     if target.state is GateState.PAUSED:
         return f"paused {ago(target.since, now)}: {reason}; after mending: notifier resume {target.name}"
     if target.until is not None:
-        return f"{reason}; next try {display.when(target.until, now)}"
+        return f"{reason}; next try {until(target.until, now)}"
     if target.backlog.dead and not reason:
         return f"dead: {_reason(target.newest_error or 'given up')}"
     return reason

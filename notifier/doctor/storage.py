@@ -167,13 +167,12 @@ def _room(path: Path) -> Iterator[Finding]:
 
 
 def _outbox(backlogs: Mapping[str, Backlog]) -> Iterator[Finding]:
-    dead = sum(backlog.dead for backlog in backlogs.values())
-    pending = sum(backlog.pending for backlog in backlogs.values())
-    if dead:
+    total = Backlog.total(backlogs.values())
+    if dead := total.dead:
         detail = f"{dead:,} dead letter{'' if dead == 1 else 's'}"
         advice = "notifier deliveries --state dead; show ID says why, then retry ID or drop ID"
         yield Finding(Check.OUTBOX, "dead", Health.WARNING, detail, advice)
-    yield Finding(Check.OUTBOX, "pending", Health.OK, f"{pending:,} waiting to be sent")
+    yield Finding(Check.OUTBOX, "pending", Health.OK, f"{total.pending:,} waiting to be sent")
 
 
 def paused(gate: StoredGate | None) -> bool:

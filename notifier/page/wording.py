@@ -4,7 +4,7 @@ Everything foreign is cleaned and masked here, and escaped by the template.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,6 +20,7 @@ from notifier.gatebook import API_GATE
 from notifier.message import Message, Tone, compose
 from notifier.page.catalogue import Catalogue, Query, Selection, Standing, outcome
 from notifier.page.content import Choice, DeliveryView, Moment, Page, TargetView, TrackView
+from notifier.report import AWAY
 from notifier.store import Backlog, Glance, StoredGate, Told, TrackLine
 from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Track
@@ -115,7 +116,7 @@ class View:
             selection=selection,
             tracks=[self._track(line, tracks.get(line.audio_id)) for line in selection.lines],
             targets=self._targets(glance),
-            totals=_sum(glance.backlogs.values()),
+            totals=Backlog.total(glance.backlogs.values()),
             recent=[self._delivery(told) for told in glance.recent],
             dead=[self._delivery(told) for told in glance.dead],
             stale=stale,
@@ -221,7 +222,7 @@ class View:
         gate = glance.gates.get(name)
         if target is None:
             word, tone = "removed", Tone.WARNING if backlog.pending else None
-            advice = "not on the watchlist: its deliveries wait for its return" if backlog.pending else None
+            advice = AWAY if backlog.pending else None
         elif gate is not None and not gate.is_open(self._now):
             word, tone, reason = gate.state.value, _TONES[gate.state], self._line(gate.reason or "")
             when = self._since_or_until(gate)
@@ -296,12 +297,3 @@ class View:
 def _key(kind: str, name: str) -> str:
     """Return an HTML id that stays the same while a thing is shown."""
     return f"{kind}-{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
-
-
-def _sum(backlogs: Iterable[Backlog]) -> Backlog:
-    all_of_them = [*backlogs]
-    return Backlog(
-        sum(backlog.pending for backlog in all_of_them),
-        sum(backlog.dead for backlog in all_of_them),
-        sum(backlog.delivered for backlog in all_of_them),
-    )

@@ -1,5 +1,6 @@
 """What the store hands out and takes in, as values."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -123,6 +124,16 @@ class Backlog:
     dead: int = 0
     delivered: int = 0
     oldest_pending: datetime | None = None
+
+    @classmethod
+    def total(cls, backlogs: Iterable["Backlog"]) -> "Backlog":
+        """Return how many there are over several targets; of the ages it says nothing."""
+        each = [*backlogs]
+        return cls(
+            sum(one.pending for one in each),
+            sum(one.dead for one in each),
+            sum(one.delivered for one in each),
+        )
 
 
 def stored(moment: datetime | None) -> str | None:
