@@ -82,7 +82,12 @@ def test_the_file_is_replaced_and_nothing_is_left_beside_it(file: Path) -> None:
 def test_what_does_not_change_is_not_written(file: Path) -> None:
     before = file.stat()
     assert not rewritten(file, bytes)
-    assert file.stat() == before
+    after = file.stat()  # NB: not all of it: reading the file may set when it was last read
+    assert (after.st_ino, after.st_mtime_ns, after.st_ctime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+        before.st_ctime_ns,
+    )
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o600, 0o444, 0o2664])
