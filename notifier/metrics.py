@@ -8,6 +8,7 @@ import time
 from collections import Counter as Count
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from enum import StrEnum
 
 from prometheus_client import (
     CollectorRegistry,
@@ -33,6 +34,13 @@ _LATENESS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60)
 _DELIVERY = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 21600, 86400)
 
 
+class RequestKind(StrEnum):
+    """What a request to the API asks for."""
+
+    TRACK = "track"
+    LIST = "list"
+
+
 class Metrics:
     """All metrics of one daemon, in a registry of their own."""
 
@@ -46,8 +54,8 @@ class Metrics:
         build.labels(__version__).set(1)
         self.api_requests = Counter(
             "notifier_api_requests",
-            "Requests to the API, by what came of them.",
-            ["outcome"],
+            "Requests to the API, by what was asked for and what came of it.",
+            ["kind", "outcome"],
             registry=self.registry,
         )
         self.api_request_seconds = Histogram(

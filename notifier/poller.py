@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from random import Random
 
 import structlog
@@ -18,7 +19,7 @@ from notifier.clock import Clock
 from notifier.delivery import Backoff
 from notifier.event import Alert, Event, EventType, Problem, TrackNews, track_event
 from notifier.gate import Gate, Passage
-from notifier.metrics import Metrics
+from notifier.metrics import Metrics, RequestKind
 from notifier.store import Owed, StorageError, Store
 from notifier.text import one_line
 from notifier.track import NotATrackError, Track, parse
@@ -81,8 +82,8 @@ class Poller:
         self._turnstile = asyncio.Lock()
         """Lets one request at a time wait for the pace, first come first served."""
         self._unknown_statuses: set[str] = set()
-        for outcome in _OUTCOMES:
-            metrics.api_requests.labels(outcome)
+        for kind, outcome in product(RequestKind, _OUTCOMES):
+            metrics.api_requests.labels(kind, outcome)
         for event_type in _TOLD:
             metrics.events.labels(event_type)
 
@@ -135,7 +136,7 @@ class Poller:
             self._metrics.poll_lateness.observe(max(0.0, began - due))
             reading = await self.reader.read(watch.url)
             self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)
-        self._metrics.api_requests.labels(_outcome(reading)).inc()
+        self._metrics.api_requests.labels(RequestKind.TRACK, _outcome(reading)).inc()
         return reading
 
     async def _in_turn(self, watch: Watched, passage: Passage) -> bool:

@@ -121,7 +121,7 @@ async def test_every_metric_of_the_contract_is_there_and_true(running: tuple[Dae
     assert values["notifier_delivery_attempts_total", ("outcome", "target_broken"), ("target", "broken")] == 1
     assert values["notifier_delivery_oldest_pending_seconds", ("target", "broken")] > 0
     assert values["notifier_config_last_reload_success",] == 1
-    assert values["notifier_api_requests_total", ("outcome", "ok")] >= 2
+    assert values["notifier_api_requests_total", ("kind", "track"), ("outcome", "ok")] >= 2
 
 
 async def test_status_is_what_the_command_prints(running: tuple[Daemon, Page], tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def _samples(engine: Engine) -> Iterator[Sample]:
 
 def _failures(engine: Engine) -> tuple[float, float]:
     values = {(one.name, *one.labels.values()): one.value for one in _samples(engine)}
-    polls = values.get(("notifier_api_requests_total", "unavailable"), 0)
+    polls = values.get(("notifier_api_requests_total", "track", "unavailable"), 0)
     return polls, sum(value for key, value in values.items() if key[0] == _ATTEMPTS and "retry" in key)
 
 

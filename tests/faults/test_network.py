@@ -141,7 +141,9 @@ async def test_whatever_hits_the_api_is_one_outage_and_nothing_is_lost(scene: Li
         await scene.all_are_read(*numbers)
         before = held(running)
         for number, fault in enumerate(faults, 1):
-            async with scene.growing(failures(fault), 'notifier_api_requests_total{outcome="unavailable"}'):
+            async with scene.growing(
+                failures(fault), 'notifier_api_requests_total{kind="track",outcome="unavailable"}'
+            ):
                 await scene.to_api.become(fault)
                 scene.complete(number)
             await scene.to_api.become(Fault.NONE)
@@ -277,7 +279,9 @@ async def test_tls_that_is_mended_later_costs_nothing(
         scene.target("archive", "/webhook/archive")
         failed = 'notifier_delivery_attempts_total{outcome="retry",target="archive"}'
         async with daemon(scene.write(1), extra={"SSL_CERT_FILE": str(good)}) as running:
-            async with scene.growing(failures(), 'notifier_api_requests_total{outcome="unavailable"}'):
+            async with scene.growing(
+                failures(), 'notifier_api_requests_total{kind="track",outcome="unavailable"}'
+            ):
                 pass
             to_api.tls = well
             for tls, fault in [

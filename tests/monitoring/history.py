@@ -109,7 +109,7 @@ async def _until(scrape: Any, condition: Callable[[Scrape], bool]) -> Scrape:
 
 
 def _all_has_happened(seen: Scrape) -> bool:
-    outcomes = seen.by("outcome", "notifier_api_requests_total")
+    outcomes = seen.by("outcome", "notifier_api_requests_total", kind="track")
     events = seen.by("type", "notifier_events_total")
     states = [seen.by("state", "notifier_deliveries", target=name) for name in TARGETS]
     hostile = seen.by("status", "notifier_tracks").get("OTHER", 0)
