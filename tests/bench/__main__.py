@@ -5,12 +5,14 @@ import click
 from tests.bench.deliver import deliver
 from tests.bench.load import load
 from tests.bench.page import page
+from tests.bench.poll import poll
 from tests.bench.soak import soak
 
 BENCHES: dict[str, click.Command] = {
     "deliver": deliver,
     "load": load,
     "page": page,
+    "poll": poll,
     "soak": soak,
 }
 

@@ -22,12 +22,14 @@ LOOK_EVERY = 0.02
 _ASK_EVERY = 0.025
 _SECOND = 1e9
 _READY = "daemon.started"
+_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""An installed program has its bytecode; a checkout keeps it from its first run on."""
 
 
 class Daemon:
     """One life of the daemon. Its log, which is JSON, goes to a file that later lives add to."""
 
-    def __init__(self, watchlist: Path, log: Path, core: int | None) -> None:
+    def __init__(self, watchlist: Path, log: Path, core: int | None, loop: str) -> None:
         self._log = log
         self._seen = log.stat().st_size if log.exists() else 0
         self.began = time.monotonic()
@@ -36,7 +38,7 @@ class Daemon:
                 [sys.executable, "-m", "notifier", "run", "-c", str(watchlist)],
                 stdin=subprocess.DEVNULL,
                 stderr=stream,
-                env=environment(),
+                env=environment({**_COMPILED, **_with_loop(loop, log.parent)}),
             )
         self._place = Path("/proc", str(self._process.pid))
 
@@ -57,6 +59,21 @@ class Daemon:
         found = re.search(r"VmRSS:\s+(\d+) kB", (self._place / "status").read_text())
         assert found is not None
         return int(found[1]) * 1024
+
+    def switches(self) -> int:
+        """Return how often its threads have gone to sleep and been woken."""
+        texts = [file.read_text() for file in self._place.glob("task/*/status")]
+        found = (re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.MULTILINE) for text in texts)
+        return sum(int(one[1]) for one in found if one is not None)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let it do nothing for the length of a block."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
 
     def files(self) -> int:
         """Return how many files and sockets it has open."""
@@ -111,15 +128,25 @@ class Daemon:
 
 
 @contextlib.asynccontextmanager
-async def running(watchlist: Path, log: Path, core: int | None) -> AsyncIterator[Daemon]:
+async def running(watchlist: Path, log: Path, core: int | None, loop: str = "auto") -> AsyncIterator[Daemon]:
     """Run a daemon for the length of a block; however the block ends, it does."""
-    daemon = Daemon(watchlist, log, core)
+    daemon = Daemon(watchlist, log, core, loop)
     try:
         yield daemon
     finally:
         if daemon.is_alive():
             daemon.signal(signal.SIGKILL)
         await daemon.ended()
+
+
+def _with_loop(name: str, place: Path) -> dict[str, str]:
+    """Return what makes the daemon take a loop, which takes uvloop's where that can be imported."""
+    if name != "asyncio":
+        return {}
+    hidden = place / "without-uvloop"
+    hidden.mkdir(exist_ok=True)
+    (hidden / "uvloop.py").write_text("raise ImportError\n", encoding="utf-8")
+    return {"PYTHONPATH": str(hidden)}
 
 
 @contextlib.contextmanager
