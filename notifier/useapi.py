@@ -1,10 +1,10 @@
-"""The client of useapi.net's PixVerse music API: a track, or what kept us from reading it.
+"""The client of useapi.net's PixVerse music API: a track, a page of many, or what kept us from reading it.
 
 Source: https://useapi.net/docs/api-pixverse-v2/get-pixverse-music-audio_id. Some statuses (402, 403, 408,
 410, 412, 422, 429, 596) are seen on the vendor's other endpoints and handled without being relied on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +22,11 @@ from notifier.track import NotATrackError, Track, parse, read_json
 from notifier.wire import Wire
 
 LARGEST_ANSWER = 512 * 1024
+LARGEST_PAGE = 2 * 1024 * 1024
+"""Room for 40 KiB a track; reading as much as this holds the loop up for less than 50 ms."""
+PAGE_SIZE = 50
+"""How many tracks a page is asked for; it is what the vendor gives unasked, too."""
+_MOST_LISTED = 1000
 _LONGEST_SAID = 200
 _TICK = timedelta(seconds=1)
 """The finest difference that HTTP dates can show."""
@@ -64,7 +69,35 @@ class Refused:
     """Whether the API may have had the request; else it cannot be about one track only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A track as an account's list shows it."""
+
+    audio_id: str
+    position: int
+    """How many entries stand before it in the list, which has the newest first."""
+    track: Track
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of an account's list; holds music and speech alike, and no entry that is no track."""
+
+    offset: int
+    entries: tuple[Listed, ...]
+    next_offset: int | None
+    """Where the list goes on; None at its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlistable:
+    """This account's list is of no use, its tracks may well be."""
+
+    reason: str
+
+
 Reading = Track | NotFound | Unreadable | Refused
+PageReading = Page | Refused | Unlistable
 
 
 class UseApi:
@@ -103,7 +136,28 @@ class UseApi:
 
     async def read(self, url: URL) -> Reading:
         """Read the track at an address that `url_of` made. Never raises for what the API or the net do."""
-        answer = await self._wire.send("GET", url)
+        answer = await self._ask(url, LARGEST_ANSWER)
+        if isinstance(answer, Refused):
+            return answer
+        reading = classify(answer, now=self._clock.now())
+        if isinstance(reading, Track):
+            return reading
+        return replace(reading, reason=self._masker.mask(reading.reason))
+
+    async def read_page(self, account: str, offset: int = 0) -> PageReading:
+        """Read the page of an account's list that begins after `offset` entries. Never raises, as `read`."""
+        query = f"email={quote(account, safe='@')}&limit={PAGE_SIZE}&offset={offset}"
+        answer = await self._ask(URL(f"{self._base_url}/music/?{query}", encoded=True), LARGEST_PAGE)
+        if isinstance(answer, Refused):
+            return answer
+        reading = classify_page(answer, offset, now=self._clock.now())
+        if isinstance(reading, Page):
+            return reading
+        return replace(reading, reason=self._masker.mask(reading.reason))
+
+    async def _ask(self, url: URL, largest: int) -> Answer | Refused:
+        """Return an answer without the token in it, and note what time it was made at."""
+        answer = await self._wire.send("GET", url, largest_answer=largest)
         if isinstance(answer, Unreachable):
             return Refused(Trouble.UNAVAILABLE, answer.reason, is_asked=answer.is_asked)
         if answer.broken_off is not None:  # NB: half an answer may read as a whole one
@@ -113,10 +167,7 @@ class UseApi:
         self.is_dated = "Date" in answer.headers
         self.clock_offset = offset if _TICK < abs(offset) < _NONSENSE else timedelta(0)
         # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
-        reading = classify(answer.masked(self._masker.mask), now=now)
-        if isinstance(reading, Track):
-            return reading
-        return replace(reading, reason=self._masker.mask(reading.reason))
+        return answer.masked(self._masker.mask)
 
 
 def account_of(audio_id: str) -> str:
@@ -149,6 +200,70 @@ def classify(answer: Answer, *, now: datetime) -> Reading:
             return Unreadable(reason, is_permanent=True)
         case _:
             return Refused(Trouble.UNAVAILABLE, reason, retry_after(answer.headers, now))
+
+
+def classify_page(answer: Answer, offset: int, *, now: datetime) -> PageReading:
+    """Say what an answer to a read of a list means: what closes a gate for tracks closes it for lists.
+
+    Whatever else is wrong concerns the list alone. Nothing in it says that a track is missing.
+    """
+    if answer.status == 200:
+        return _page(answer, offset)
+    match classify(answer, now=now):
+        case Refused(trouble) as refused if trouble is not Trouble.UNAVAILABLE or answer.status >= 500:
+            return refused
+        case Track():
+            raise AssertionError("only an answer with 200 is a track")
+        case reading:
+            return Unlistable(reading.reason)
+
+
+def _page(answer: Answer, offset: int) -> Page | Unlistable:
+    try:
+        decoded = read_json(answer.body)
+    except RecursionError:
+        return Unlistable("HTTP 200: the list is nested too deeply")
+    except ValueError:
+        if len(answer.body.encode(errors="replace")) > LARGEST_PAGE:
+            return Unlistable(f"HTTP 200: the list is larger than {LARGEST_PAGE // 1024**2} MiB")
+        return Unlistable("HTTP 200: no JSON instead of a list")
+    data = decoded.get("data") if isinstance(decoded, dict) else None
+    if not isinstance(data, list):
+        return Unlistable("HTTP 200: the answer holds no list")
+    try:
+        next_offset = _next_offset(decoded, offset, len(data))
+    except ValueError as error:
+        return Unlistable(f"HTTP 200: {error}")
+    return Page(offset, tuple(_listed(data, offset)), next_offset)
+
+
+def _next_offset(fields: Mapping[str, Any], offset: int, count: int) -> int | None:
+    """Return where the list goes on. Raises ValueError where following it might never end."""
+    has_more, following = fields.get("has_more"), fields.get("next_offset")
+    if has_more is False or (has_more is not True and (count == 0 or type(following) is not int)):
+        return None
+    if count == 0:
+        raise ValueError("the list goes on without an entry")
+    if type(following) is not int:
+        return offset + count
+    if following <= offset:
+        raise ValueError("the list goes on where it was")
+    return min(following, offset + count)
+
+
+def _listed(data: Sequence[Any], offset: int) -> Iterator[Listed]:
+    """Yield the tracks among the entries, each once; others count as entries and are none."""
+    seen: set[str] = set()
+    for position, entry in enumerate(data[:_MOST_LISTED], start=offset):
+        audio_id = entry.get("audio_id") if isinstance(entry, dict) else None
+        if not isinstance(audio_id, str) or audio_id in seen:
+            continue
+        try:
+            track = parse(entry)
+        except NotATrackError:
+            continue
+        seen.add(audio_id)
+        yield Listed(audio_id, position, track)
 
 
 def _track(answer: Answer) -> Reading:

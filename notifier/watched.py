@@ -11,7 +11,7 @@ from notifier.event import EventType
 from notifier.repetition import Repetition
 from notifier.track import Track
 from notifier.transition import Sighting
-from notifier.useapi import Reading
+from notifier.useapi import PageReading, Reading
 
 
 class Reader(Protocol):
@@ -26,6 +26,10 @@ class Reader(Protocol):
 
     async def read(self, url: URL) -> Reading:
         """Read the track at an address."""
+        ...
+
+    async def read_page(self, account: str, offset: int = 0) -> PageReading:
+        """Read the page of an account's list that begins after so many entries."""
         ...
 
 

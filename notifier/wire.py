@@ -68,7 +68,13 @@ class Wire:
             await self.close()
 
     async def send(
-        self, method: str, url: URL, *, headers: Mapping[str, str] | None = None, body: bytes | None = None
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        largest_answer: int | None = None,
     ) -> Answer | Unreachable:
         """Send one request and read its answer, cut at `largest_answer` bytes; never raises for the net.
 
@@ -77,19 +83,19 @@ class Wire:
         """
         self._under_way += 1
         try:
-            return await self._send(method, url, headers, body)
+            return await self._send(method, url, headers, body, largest_answer or self._largest_answer)
         finally:
             self._under_way -= 1
             await self._close_when_done()
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str] | None, body: bytes | None
+        self, method: str, url: URL, headers: Mapping[str, str] | None, body: bytes | None, largest: int
     ) -> Answer | Unreachable:
         try:
             async with self._session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
             ) as response:
-                content, failure = await self._read(response)
+                content, failure = await self._read(response, largest)
                 broken_off = None if failure is None else self._sentence(failure, url)
                 return Answer(response.status, response.headers, content, broken_off=broken_off)
         except _FAILURES as error:
@@ -107,7 +113,7 @@ class Wire:
             return Unreachable(self._why_unconnected(error, url), is_asked=False)
         return None
 
-    async def _read(self, response: aiohttp.ClientResponse) -> tuple[str, Exception | None]:
+    async def _read(self, response: aiohttp.ClientResponse, largest: int) -> tuple[str, Exception | None]:
         """Read the body as far as it comes; return what broke it off as well.
 
         One that is larger than allowed is cut there and its connection dropped.
@@ -117,13 +123,13 @@ class Wire:
         try:
             async for chunk in response.content.iter_any():
                 content += chunk
-                if len(content) > self._largest_answer:
+                if len(content) > largest:
                     response.close()
                     break
         except _FAILURES as error:
             response.close()
             failure = error
-        return content[: self._largest_answer + 1].decode("utf-8", "replace"), failure
+        return content[: largest + 1].decode("utf-8", "replace"), failure
 
     def _is_nameless(self, error: Exception, url: URL) -> bool:
         """Say whether the name was not resolved, or not in time: most of it has gone into the look-up."""

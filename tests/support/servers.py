@@ -40,6 +40,7 @@ class Received:
     headers: Mapping[str, str]
     body: bytes
     at: float
+    query: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> Any:
         """Decode the body."""
@@ -97,6 +98,7 @@ class Server:
             request.headers.copy(),
             await request.read(),
             asyncio.get_running_loop().time(),
+            dict(request.query),
         )
         async with self._changed:
             self.requests.append(received)

@@ -1,9 +1,10 @@
 """Answers of the API, after the vendor's documentation."""
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.support.servers import Reply
+from tests.support.servers import Received, Reply
 
 MUSIC = "/v2/pixverse/music/"
 
@@ -72,3 +73,16 @@ def answer(fields: Any, status: int = 200) -> Reply:
 def not_found(identifier: str) -> Reply:
     """Return the documented 404."""
     return answer({"error": f"Music {identifier} not found"}, 404)
+
+
+def listing(tracks: Sequence[Mapping[str, Any]], request: Received) -> Reply:
+    """Return what the list of an account that has these, newest first, answers to a request."""
+    return answer(page_of(tracks, request.query))
+
+
+def page_of(tracks: Sequence[Mapping[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """Return the page of a list that a query asks for."""
+    limit, offset = int(query.get("limit", 50)), int(query.get("offset", 0))
+    shown = tracks[offset : offset + limit]
+    end = offset + len(shown)
+    return {"data": [*shown], "next_offset": end, "has_more": end < len(tracks)}
