@@ -189,6 +189,8 @@ class Poller:
     async def _judge(self, watch: Watched, reading: Track | NotFound | Unreadable) -> None:
         if not isinstance(reading, NotFound):
             watch.not_found = 0
+        if not isinstance(reading, Unreadable):
+            watch.seen_at = self._clock.monotonic()
         match reading:
             case Track():
                 await self._readable(watch)

@@ -45,6 +45,8 @@ class Watched:
     url: URL
     sighting: Sighting | None = None
     not_before: float = float("-inf")
+    seen_at: float = float("-inf")
+    """When an answer last told how the track is, by itself or in a list, in monotonic seconds."""
     is_watched: bool = True
     """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
     is_unreadable: bool = False

@@ -151,6 +151,18 @@ async def test_a_look_that_changes_nothing_writes_nothing(bench: Bench) -> None:
         assert await observer.data_version() == before
 
 
+async def test_when_a_track_was_last_seen_is_remembered(bench: Bench) -> None:
+    watch = bench.watch()
+    gone, ill = not_found(watch.audio_id), answer({"error": "no"}, 422)
+    bench.api.reply(path_of(watch.audio_id), Reply(503), answer(track()), gone, ill)
+    seen = []
+    for _ in range(4):
+        bench.clock.move(20)
+        await bench.poller.turn(watch)
+        seen.append(bench.clock.monotonic() - watch.seen_at)
+    assert seen == [float("inf"), 0, 0, 20]
+
+
 async def test_only_the_events_a_watch_names_are_owed_but_each_is_remembered(bench: Bench) -> None:
     watch = bench.watch()
     watch.events = frozenset({EventType.COMPLETED})
