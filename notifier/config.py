@@ -11,17 +11,29 @@ from ipaddress import ip_address
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+)
 
-from notifier.document import Mapping, Scalar
+from notifier.document import Mapping, Scalar, Sequence_
 from notifier.duration import parse_rate
 from notifier.event import EVENTS, EventType
+from notifier.filter import LONGEST_SOUGHT, WILDCARD, Filter
 from notifier.secret import token_parts, url_parts
 from notifier.settings import (
+    TEXT_SCHEMA,
     AudioId,
     BaseUrl,
     Count,
     Duration,
+    Email,
     FilePath,
     OneOf,
     Rate,
@@ -110,6 +122,43 @@ def _wrap(value: Any, key: str) -> Any:
     return mapping
 
 
+def _kind_of_watch(value: Any) -> str:
+    """Say by its keys what an entry is about: a track, unless it names an account."""
+    return "account" if isinstance(value, Mapping) and "account" in value else "track"
+
+
+def _not_empty(values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        raise mistake("is an empty list, which no track is on: name something or remove the key")
+    return values
+
+
+def _short_match(value: Any) -> Any:
+    """Read a single text as a list of one."""
+    if not isinstance(value, Scalar):
+        return value
+    several = Sequence_(value.place)
+    several.append(value)
+    return several
+
+
+def _sought(value: Scalar) -> str:
+    if len(value) > LONGEST_SOUGHT:
+        raise ValueError(f"is longer than {LONGEST_SOUGHT} characters")
+    if not value.replace(WILDCARD, "").strip():
+        raise ValueError("is in every text: name something or remove the key")
+    return str(value)
+
+
+Sought = Annotated[str, PlainValidator(leaf(_sought, "text")), WithJsonSchema(TEXT_SCHEMA)]
+Some = Annotated[tuple[Text, ...], AfterValidator(_not_empty), Field(json_schema_extra={"minItems": 1})]
+Several = Annotated[
+    tuple[Sought, ...],
+    BeforeValidator(_short_match, json_schema_input_type=Sought | tuple[Sought, ...]),
+    AfterValidator(_not_empty),
+]
+
+
 class Useapi(Settings):
     """The API that is asked."""
 
@@ -184,6 +233,33 @@ class Watch(Settings):
     interval: Duration | None = Field(default=None, description="How often this track is read.")
 
 
+class AccountWatch(Settings):
+    """An account whose new tracks are watched as they appear."""
+
+    account: Email = Field(description="The PixVerse account: every new track in its list is watched.")
+    name: Text | None = Field(
+        default=None, description="A label, put before the names of its tracks; default: none."
+    )
+    notify: tuple[Text, ...] | None = Field(default=None, description="Targets told of its tracks.")
+    events: tuple[EventName, ...] | None = Field(default=None, description="Events told of its tracks.")
+    interval: Duration | None = Field(
+        default=None, description="How often its list is looked at, and an unfinished track of it read."
+    )
+    models: Some | None = Field(
+        default=None, description="Only tracks of these models, by their exact names; default: all."
+    )
+    match: Several | None = Field(
+        default=None,
+        description="Only tracks with this text in their name or prompt, in upper or lower case; '*' stands "
+        "for anything in between. Of a list, one is enough.",
+    )
+
+    @property
+    def filter(self) -> Filter:
+        """Which tracks of the account are meant."""
+        return Filter(self.models, self.match)
+
+
 class Http(Settings):
     """Where the daemon answers about itself."""
 
@@ -220,11 +296,15 @@ class Config(Settings):
     )
     watch: tuple[
         Annotated[
-            Watch,
-            BeforeValidator(_short_watch, json_schema_input_type=str | Watch),
+            Annotated[Watch, Tag("track")] | Annotated[AccountWatch, Tag("account")],
+            Discriminator(_kind_of_watch),
+            BeforeValidator(_short_watch, json_schema_input_type=str | Watch | AccountWatch),
         ],
         ...,
-    ] = Field(description="The tracks to watch; may be empty.", json_schema_extra={"type": ["array", "null"]})
+    ] = Field(
+        description="The tracks to watch, and the accounts whose new tracks are to be; may be empty.",
+        json_schema_extra={"type": ["array", "null"]},
+    )
     state: FilePath | None = Field(
         default=None,
         description="The state file; default: state.db in $STATE_DIRECTORY, /var/lib/notifier or "
@@ -235,17 +315,27 @@ class Config(Settings):
     )
     log: Log = Field(default=Log(), description="How the daemon logs on stderr.")
 
-    def notified(self, watch: Watch) -> tuple[str, ...]:
+    @property
+    def tracks(self) -> tuple[Watch, ...]:
+        """The entries that name a track."""
+        return tuple(entry for entry in self.watch if isinstance(entry, Watch))
+
+    @property
+    def accounts(self) -> tuple[AccountWatch, ...]:
+        """The entries that follow an account."""
+        return tuple(entry for entry in self.watch if isinstance(entry, AccountWatch))
+
+    def notified(self, watch: Watch | AccountWatch) -> tuple[str, ...]:
         """Return the names of the targets that a watch tells."""
         names = watch.notify if watch.notify is not None else self.defaults.notify
         return tuple(self.targets) if names is None else tuple(dict.fromkeys(names))
 
-    def events_of(self, watch: Watch) -> frozenset[EventType]:
+    def events_of(self, watch: Watch | AccountWatch) -> frozenset[EventType]:
         """Return the events that a watch tells."""
         names = watch.events if watch.events is not None else self.defaults.events
         return frozenset(EVENTS[name] for name in names)
 
-    def interval_of(self, watch: Watch) -> timedelta:
+    def interval_of(self, watch: Watch | AccountWatch) -> timedelta:
         """Return how often a watch is read."""
         return watch.interval or self.poll.interval
 

@@ -3,6 +3,7 @@
 Reads the document, not the model, so that a value that is wrong by itself hides no other mistake.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import ip_address
@@ -18,6 +19,9 @@ from notifier.settings import Unresolved
 
 _GENTLE_INTERVAL = timedelta(seconds=5)
 _INTERVAL: KeyPath = ("poll", "interval")
+_EXPRESSION = re.compile(r"[.\])]\*|\.[+?]|[)\]][+?]|\\[A-Za-z.]|\(\?|^\^|\$$|\w\|\w|^/.+/\w*$")
+"""What only who has a regular expression in mind writes into the name of a tune."""
+_MATCHING = "'*' stands for anything in between, and of a list one is enough"
 _DEFAULTS: dict[KeyPath, timedelta] = {
     _INTERVAL: Poll().interval,
     ("poll", "max_interval"): Poll().max_interval,
@@ -33,7 +37,8 @@ def cross_checks(root: Mapping) -> Iterator[Mistake]:
         suggestions = Suggestions(targets)
         for path in (("alerts",), ("defaults", "notify"), *_watch_paths(root, "notify")):
             yield from _unknown_targets(root, path, targets, suggestions)
-    yield from _repeated_tracks(root)
+    yield from _repeated(root, "audio_id")
+    yield from _repeated(root, "account")
     for shorter, longer in (
         (_INTERVAL, ("poll", "max_interval")),
         (("delivery", "first_retry"), ("delivery", "max_retry")),
@@ -65,18 +70,20 @@ def _unknown_targets(
             yield Mistake(name.place, spell_path((*path, index)), message)
 
 
-def _repeated_tracks(root: Mapping) -> Iterator[Mistake]:
+def _repeated(root: Mapping, key: str) -> Iterator[Mistake]:
+    """Yield entries about a track, or an account, that an earlier one is about."""
     seen: dict[str, int] = {}
     watch = root.get("watch")
     for index, entry in enumerate(watch if isinstance(watch, Sequence_) else ()):
-        audio_id = entry.get("audio_id") if isinstance(entry, Mapping) else entry
-        if not _is_written(audio_id):
+        is_short = not isinstance(entry, Mapping)
+        written = entry if is_short else entry.get(key)
+        if not _is_written(written) or (is_short and key != "audio_id"):
             continue
-        if audio_id in seen:
-            path = ("watch", index, "audio_id") if isinstance(entry, Mapping) else ("watch", index)
-            message = f"the same audio_id as watch[{seen[audio_id]}]"
-            yield Mistake(audio_id.place, spell_path(path), message)
-        seen.setdefault(audio_id, index)
+        same = written.casefold() if key == "account" else str(written)
+        if same in seen:
+            path: KeyPath = ("watch", index) if is_short else ("watch", index, key)
+            yield Mistake(written.place, spell_path(path), f"the same {key} as watch[{seen[same]}]")
+        seen.setdefault(same, index)
 
 
 def _above(root: Mapping, shorter: KeyPath, longer: KeyPath) -> Iterator[Mistake]:
@@ -127,6 +134,11 @@ def warnings_of(config: Config, root: Mapping, *, is_public: bool) -> Iterator[M
             interval = _duration_at(root, polled)
             if interval is not None and interval < _GENTLE_INTERVAL:
                 yield _warning(root, polled, "the vendor asks for 10s to 30s between reads")
+    for match in _match_paths(root):
+        if _EXPRESSION.search(value_at(root, match)):
+            yield _warning(
+                root, match, "is looked for as it stands, and is no regular expression: " + _MATCHING
+            )
     listen = config.http.listen if config.http is not None else None
     if isinstance(listen, Listen) and not _is_loopback(listen.host):
         yield _warning(root, ("http",), "answers to other machines too, without a password")
@@ -135,6 +147,14 @@ def warnings_of(config: Config, root: Mapping, *, is_public: bool) -> Iterator[M
             yield _warning(
                 root, secret, "a secret in a file that everybody can read: use a reference or chmod 640"
             )
+
+
+def _match_paths(root: Mapping) -> Iterator[KeyPath]:
+    """Yield where a text stands that an account's tracks are to hold."""
+    for path in _watch_paths(root, "match"):
+        value = value_at(root, path)
+        several = [(*path, index) for index in range(len(value))] if isinstance(value, Sequence_) else [path]
+        yield from (one for one in several if _is_written(value_at(root, one)))
 
 
 def _warning(root: Mapping, path: KeyPath, message: str) -> Mistake:

@@ -189,7 +189,7 @@ class Engine:
 
     async def _apply_watches(self, config: Config) -> None:
         """Add, change and remove watches; those that stay as they are keep their timing."""
-        wanted = {watch.audio_id: watch for watch in config.watch}
+        wanted = {watch.audio_id: watch for watch in config.tracks}
         await self.store.mark_watched(wanted.keys(), now=self._clock.now())
         sightings = await self.store.sightings()
         for audio_id in [audio_id for audio_id in self.watches if audio_id not in wanted]:

@@ -16,7 +16,17 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from notifier import document
-from notifier.config import Config, Defaults, DeliverySettings, Http, Log, Poll, Useapi, Watch
+from notifier.config import (
+    AccountWatch,
+    Config,
+    Defaults,
+    DeliverySettings,
+    Http,
+    Log,
+    Poll,
+    Useapi,
+    Watch,
+)
 from notifier.crosscheck import cross_checks, warnings_of
 from notifier.document import Mapping, Scalar, Sequence_, place_after, place_of, value_at
 from notifier.mistake import MOST_MISTAKES, KeyPath, Mistake, Place, did_you_mean, printable, spell_path
@@ -34,13 +44,10 @@ _SECTIONS: dict[str, type[Settings]] = {
     "http": Http,
     "log": Log,
 }
-_ACCOUNTS = "watching an account is not in this version"
-_LATER = {
-    ("callback",): "callbacks are not in this version",
-    ("watch", "account"): _ACCOUNTS,
-    ("watch", "models"): _ACCOUNTS,
-}
+_LATER = {"callback": "callbacks are not in this version"}
 """What later versions take: an older one says so instead of guessing at a typing mistake."""
+_ENTRIES: dict[str, type[Settings]] = {"track": Watch, "account": AccountWatch}
+_OF_ACCOUNTS = AccountWatch.model_fields.keys() - Watch.model_fields.keys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +239,9 @@ def _mistakes(root: Mapping, detail: ErrorDetails) -> Iterator[Mistake]:
             yield from _type_mistakes(root, path)
             yield from _wrong_with_every_type(root, path)
         case "missing":
-            if len(path) == 3 and path[0] == "watch" and "account" in value_at(root, path[:-1]):
-                return  # the account has been complained about
-            yield Mistake(place_of(root, path[:-1], at_key=True), spell_path(path), "is missing")
+            is_entry = len(path) == 3 and path[0] == "watch"
+            what = "is missing, and there is no account either" if is_entry else "is missing"
+            yield Mistake(place_of(root, path[:-1], at_key=True), spell_path(path), what)
         case kind:
             is_key_at_fault = kind == "extra_forbidden" or location[-1] == "[key]"
             place = place_of(root, path, at_key=is_key_at_fault)
@@ -281,10 +288,7 @@ def _words(root: Mapping, detail: ErrorDetails, path: KeyPath) -> str:
         case "mistake":
             return detail["msg"]
         case "extra_forbidden":
-            key = str(path[-1])
-            later = _LATER.get((str(path[0]), key) if len(path) > 1 else (key,))
-            near = did_you_mean(key, _known_keys(detail["loc"]))
-            return later or f"unknown key '{printable(key)}'{near}"
+            return _unknown_key(str(path[-1]), detail["loc"])
         case "model_type" | "model_attributes_type" | "dict_type" | "union_tag_not_found":
             return f"expected a mapping, found {kind_of(value_at(root, path))}"
         case "tuple_type" | "list_type":
@@ -293,14 +297,26 @@ def _words(root: Mapping, detail: ErrorDetails, path: KeyPath) -> str:
             return f"cannot be read: {detail['type']}"
 
 
+def _unknown_key(key: str, location: tuple[str | int, ...]) -> str:
+    match location:
+        case ("watch", _, "account", "audio_id"):
+            return "an entry is about a track or about an account: make two of it"
+        case ("watch", _, "track", _) if key in _OF_ACCOUNTS:
+            return f"only an entry with an account has '{key}'"
+        case _:
+            near = did_you_mean(key, _known_keys(location))
+            later = _LATER.get(key) if len(location) == 1 else None
+            return later or f"unknown key '{printable(key)}'{near}"
+
+
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     match location[:-1]:
         case ():
             model: type[Settings] = Config
         case ("targets", _, str(tag)):
             model = TYPES[tag]
-        case ("watch", *_):
-            model = Watch
+        case ("watch", _, str(kind)):
+            model = _ENTRIES[kind]
         case (str(section), *_):
             model = _SECTIONS[section]
     return [*model.model_fields]
@@ -309,13 +325,13 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
 def _path_in(root: Mapping, location: tuple[str | int, ...]) -> KeyPath:
     """Return pydantic's location without what is not in the document.
 
-    That is the type that pydantic took a target for, its mark for a key, and the steps into an entry that is
-    written in its short form.
+    That is what pydantic took a target or an entry for, its mark for a key, and the steps into an entry that
+    is written in its short form.
     """
     path: KeyPath = ()
     for index, step in enumerate(location):
         value = value_at(root, path)
-        is_type = index == 2 and location[0] == "targets"
+        is_type = index == 2 and location[0] in {"targets", "watch"}
         is_mark = step == "[key]" and index == len(location) - 1
         is_in_it = isinstance(value, Mapping if isinstance(step, str) else Sequence_)
         if is_in_it and not is_type and not is_mark:

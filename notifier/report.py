@@ -123,7 +123,7 @@ def _api(gate: StoredGate | None, now: datetime) -> tuple[GateState, str | None]
 
 
 def _tracks(rows: list[TrackRow], config: Config | None) -> list[TrackStatus]:
-    labels = {} if config is None else {watch.audio_id: _label(watch.name) for watch in config.watch}
+    labels = {} if config is None else {watch.audio_id: _label(watch.name) for watch in config.tracks}
     seen = [
         TrackStatus(
             row.audio_id,

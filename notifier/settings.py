@@ -33,13 +33,16 @@ from notifier.secret import Secret
 T = TypeVar("T")
 
 AUDIO_ID_FORM = r"^user:[^\s:/?#]+-pixverse:[^\s:/?#]+@[^\s:/?#]+-music:[0-9]+$"
+EMAIL_FORM = r"^[^\s:/?#@]+@[^\s:/?#@]+$"
 _AUDIO_ID = re.compile(AUDIO_ID_FORM)
+_EMAIL = re.compile(EMAIL_FORM)
 _LONGEST_AUDIO_ID = 512
+_LONGEST_EMAIL = 254
 _LONGEST_URL = 4096
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _LARGEST_COUNT = 100_000
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
-_TEXT_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean"]}
+TEXT_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean"]}
 _REFERENCE = r"\$\{"
 _REFERENCE_SCHEMA = {"type": "string", "pattern": _REFERENCE}
 
@@ -136,9 +139,21 @@ def _rate(value: Scalar) -> RateValue:
     return parse_rate(value)
 
 
+def is_audio_id(text: str) -> bool:
+    """Say whether a text has the form of a track's name at the API."""
+    return len(text) <= _LONGEST_AUDIO_ID and bool(_AUDIO_ID.fullmatch(text)) and text.isprintable()
+
+
 def _audio_id(value: Scalar) -> str:
-    if len(value) > _LONGEST_AUDIO_ID or not _AUDIO_ID.fullmatch(value) or not value.isprintable():
-        raise ValueError("is not an audio_id: expected user:ID-pixverse:EMAIL-music:NUMBER")
+    if not is_audio_id(value):
+        hint = "; to follow an account, write 'account:' before it" if _EMAIL.fullmatch(value) else ""
+        raise ValueError(f"is not an audio_id: expected user:ID-pixverse:EMAIL-music:NUMBER{hint}")
+    return str(value)
+
+
+def _email(value: Scalar) -> str:
+    if len(value) > _LONGEST_EMAIL or not _EMAIL.fullmatch(value) or not value.isprintable():
+        raise ValueError("is no e-mail address: expected that of a PixVerse account, such as me@example.com")
     return str(value)
 
 
@@ -203,8 +218,8 @@ def _or_reference(pattern: str) -> str:
     return f"{pattern}|{_REFERENCE}"
 
 
-Text = Annotated[str, PlainValidator(leaf(_text, "text")), WithJsonSchema(_TEXT_SCHEMA)]
-FilePath = Annotated[str, PlainValidator(leaf(_file_path, "a path")), WithJsonSchema(_TEXT_SCHEMA)]
+Text = Annotated[str, PlainValidator(leaf(_text, "text")), WithJsonSchema(TEXT_SCHEMA)]
+FilePath = Annotated[str, PlainValidator(leaf(_file_path, "a path")), WithJsonSchema(TEXT_SCHEMA)]
 Count = Annotated[
     int,
     PlainValidator(leaf(_count, "a whole number")),
@@ -233,6 +248,11 @@ AudioId = Annotated[
     str,
     PlainValidator(leaf(_audio_id, "an audio_id")),
     WithJsonSchema({"type": "string", "pattern": _or_reference(AUDIO_ID_FORM)}),
+]
+Email = Annotated[
+    str,
+    PlainValidator(leaf(_email, "an e-mail address")),
+    WithJsonSchema({"type": "string", "pattern": _or_reference(EMAIL_FORM)}),
 ]
 BaseUrl = Annotated[str, PlainValidator(leaf(_base_url, "a URL")), WithJsonSchema({"type": "string"})]
 SecretUrl = Annotated[Secret, PlainValidator(leaf(_secret_url, "a URL")), WithJsonSchema({"type": "string"})]

@@ -45,6 +45,7 @@ TOKEN = "is not a token: expected it as useapi.net shows it, without spaces or l
 SECRET = "is no signing secret: expected whsec_ and the base64 of 24 to 64 bytes"
 FORM = "is not a duration: write it like 250ms, 15s, 5m, 2h, 1h30m or 3d"
 ADDRESS = "is no address to listen on: expected HOST:PORT, such as 127.0.0.1:8720"
+NEITHER = "w:4:5: watch[0].audio_id: is missing, and there is no account either"
 MENTION = "is no mention: expected user:ID, role:ID, here or everyone"
 
 
@@ -89,12 +90,19 @@ def test_every_key_is_read() -> None:
     assert config.defaults.events == ("completed", "failed", "missing", "stalled")
     assert config.alerts == ("studio",)
 
-    full, short = config.watch
+    full, short = config.tracks
     assert (full.audio_id, full.name) == (TRACK, "Intro theme")
     assert (full.notify, full.events) == (("band-room", "studio"), ("completed",))
     assert full.interval == timedelta(seconds=10)
     assert short.audio_id == "user:123-pixverse:me+tag@example.com-music:789"
     assert (short.name, short.notify, short.events, short.interval) == (None, None, None, None)
+    (account,) = config.accounts
+    assert (account.account, account.name) == ("me@example.com", "The band")
+    assert (account.notify, account.events) == (("archive",), ("completed", "stalled"))
+    assert account.interval == timedelta(seconds=30)
+    assert account.models == ("music-2.6", "music-v1")
+    assert account.match == ("intro", "lo-fi * piano")
+    assert config.watch == (full, short, account)
 
     assert config.state == "/srv/notifier/state.db"
     assert config.http is not None
@@ -457,14 +465,14 @@ def test_a_malformed_audio_id_is_a_mistake_in_both_forms(audio_id: str) -> None:
 
 @pytest.mark.parametrize("audio_id", [TRACK, "user:1-pixverse:a.b-c+d@x-y.example.com-music:1"])
 def test_the_email_of_an_audio_id_may_hold_what_addresses_do(audio_id: str) -> None:
-    assert loaded(watching(audio_id)).config.watch[0].audio_id == audio_id
+    assert loaded(watching(audio_id)).config.tracks[0].audio_id == audio_id
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (watching("{}"), "w:4:5: watch[0].audio_id: is missing"),
-        (watching("name: Intro"), "w:4:5: watch[0].audio_id: is missing"),
+        (watching("{}"), NEITHER),
+        (watching("name: Intro"), NEITHER),
         (watching("[]"), "w:4:5: watch[0]: expected a mapping, found a list"),
         (
             watching(""),
@@ -760,14 +768,6 @@ def test_what_is_wrong_elsewhere(text: str, lines: list[str]) -> None:
         (
             f"{BASE}callback: {{listen: 127.0.0.1:1, path: /x}}\n",
             ["w:4:1: callback: callbacks are not in this version"],
-        ),
-        (
-            watching("account: me@example.com\n    models: [music-2.6]\n    notify: [b]"),
-            [
-                "w:4:5: watch[0].account: watching an account is not in this version",
-                "w:5:5: watch[0].models: watching an account is not in this version",
-                "w:6:14: watch[0].notify[0]: unknown target 'b'",
-            ],
         ),
         # only where a later version takes them
         (f"{BASE}account: me\n", ["w:4:1: account: unknown key 'account'"]),
@@ -1098,7 +1098,7 @@ log:
     assert isinstance(hook, Webhook)
     assert (hook.url, hook.headers) == (Secret("https://example.com/$1"), {"X": Secret("null!")})
     assert config.alerts == ("a",)
-    assert [watch.audio_id for watch in config.watch] == [TRACK, f"{TRACK}0"]
+    assert [watch.audio_id for watch in config.tracks] == [TRACK, f"{TRACK}0"]
     assert config.watch[0].name == "null"
     assert config.events_of(config.watch[0]) == {EventType.MISSING}
     assert config.http is not None

@@ -144,6 +144,10 @@ def test_what_the_program_takes_the_schema_takes(text: str) -> None:
         (("watch", 0, "events"), ["done"], "$.watch[0]"),
         (("watch", 0, "notify"), "studio", "$.watch[0]"),
         (("watch",), "user", "$.watch"),
+        (("watch", 2, "account"), "me", "$.watch[2]"),
+        (("watch", 2, "models"), [], "$.watch[2]"),
+        (("watch", 2, "match"), {"a": 1}, "$.watch[2]"),
+        (("watch", 2, "audio_id"), TRACK, "$.watch[2]"),
         (("alerts",), "studio", "$.alerts"),
         (("log", "level"), "loud", "$.log.level"),
         (("callback",), {"listen": "127.0.0.1:1"}, "$"),
@@ -181,7 +185,7 @@ def test_the_example_is_valid_with_every_line_of_it_enabled() -> None:
     result = loaded(with_every_example(), ADDRESSES)
     assert result.warnings == ()
     assert sorted(target.type_name for target in result.config.targets.values()) == sorted(TYPES)
-    assert len(result.config.watch) == 2
+    assert (len(result.config.tracks), len(result.config.accounts)) == (2, 1)
 
 
 def test_the_values_that_the_example_shows_for_settings_are_their_defaults() -> None:
@@ -205,7 +209,8 @@ def test_the_example_shows_every_key() -> None:
     assert config.delivery.model_fields_set == set(type(config.delivery).model_fields)
     assert config.defaults.model_fields_set == set(type(config.defaults).model_fields)
     assert config.log.model_fields_set == set(type(config.log).model_fields)
-    assert config.watch[0].model_fields_set == set(type(config.watch[0]).model_fields)
+    assert config.tracks[0].model_fields_set == set(type(config.tracks[0]).model_fields)
+    assert config.accounts[0].model_fields_set == set(type(config.accounts[0]).model_fields)
     for target in config.targets.values():
         assert target.model_fields_set == set(type(target).model_fields)
 

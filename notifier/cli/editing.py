@@ -27,7 +27,7 @@ def put(entry: Entry, file: str) -> None:
 
     def change(content: bytes, before: Loaded) -> str:
         text = _text(content)
-        there = next((one for one in before.config.watch if one.audio_id == entry.audio_id), None)
+        there = next((one for one in before.config.tracks if one.audio_id == entry.audio_id), None)
         if there is None:
             _check_targets(text, entry.notify)
             return revision.with_entry(text, entry)
@@ -54,14 +54,21 @@ def take(audio_id: str, file: str) -> None:
     """Take an entry off the watchlist; exit 1 where it is not there."""
 
     def change(content: bytes, before: Loaded) -> str:
-        watched = [str(one.audio_id) for one in before.config.watch]
+        watched = [str(one.audio_id) if isinstance(one, Watch) else "" for one in before.config.watch]
         if audio_id not in watched:
-            near = did_you_mean(audio_id, watched)
-            fail(f"notifier: {file} does not watch {printable(audio_id, 200)}{near}", 1)
+            fail(f"notifier: {file} does not watch {printable(audio_id, 200)}{_hint(audio_id, before)}", 1)
         return revision.without_entry(_text(content), watched.index(audio_id))
 
     _rewrite(file, change)
     click.echo(f"{audio_id} is not watched any more")
+
+
+def _hint(audio_id: str, before: Loaded) -> str:
+    """Say what may be meant: another track, or one that is watched with its account."""
+    for account in (one.account for one in before.config.accounts):
+        if f"-pixverse:{account}-music:" in audio_id:
+            return f" by itself, but follows the account {account}: narrow that entry by models or match"
+    return did_you_mean(audio_id, [str(one.audio_id) for one in before.config.tracks])
 
 
 def _rewrite(file: str, change: Callable[[bytes, Loaded], str]) -> Loaded | None:

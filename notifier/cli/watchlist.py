@@ -2,12 +2,17 @@
 
 import math
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import click
 
 from notifier import display, paths
 from notifier.cli import words
 from notifier.cli.options import as_errors, config_option, state_option, unknown_target
+
+if TYPE_CHECKING:
+    from notifier.config import Config
 
 
 @click.command()
@@ -37,8 +42,14 @@ def check(config: str | None, resolve: bool) -> None:
         sys.exit(1)
     for warning in loaded.warnings:
         click.echo(warning.line(file))
-    watches, targets = len(loaded.config.watch), len(loaded.config.targets)
-    click.echo(f"{file}: valid, {_count(watches, 'track')}, {_count(targets, 'target')}")
+    click.echo(f"{file}: valid, {', '.join(_counts(loaded.config))}")
+
+
+def _counts(config: "Config") -> Iterator[str]:
+    yield _count(len(config.tracks), "track")
+    if config.accounts:
+        yield _count(len(config.accounts), "account")
+    yield _count(len(config.targets), "target")
 
 
 def _count(number: int, noun: str) -> str:

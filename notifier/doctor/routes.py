@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from notifier.config import Config, Watch
+from notifier.config import AccountWatch, Config, Watch
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.document import Scalar
 from notifier.event import EVENTS
@@ -12,7 +12,7 @@ _MOST_NAMED = 3
 
 def routes(config: Config) -> Iterator[Finding]:
     """Yield a finding for all watches that are alike, and one for the daemon's own trouble."""
-    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Watch]] = {}
+    alike: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Watch | AccountWatch]] = {}
     for watch in config.watch:
         told = config.events_of(watch)
         events = tuple(name for name, event in EVENTS.items() if event in told)
@@ -22,9 +22,10 @@ def routes(config: Config) -> Iterator[Finding]:
     yield _alerts(config)
 
 
-def label(watch: Watch) -> str:
-    """Return what a watch is called; by its audio_id where its name is a reference that is not resolved."""
-    return watch.audio_id if watch.name is None or isinstance(watch.name, Scalar) else watch.name
+def label(watch: Watch | AccountWatch) -> str:
+    """Return what an entry is called; by what it watches where its name is a reference, not resolved."""
+    watched = watch.account if isinstance(watch, AccountWatch) else watch.audio_id
+    return watched if watch.name is None or isinstance(watch.name, Scalar) else watch.name
 
 
 def _route(config: Config, events: Sequence[str], targets: Sequence[str], names: Sequence[str]) -> Finding:

@@ -80,7 +80,7 @@ class _Visit:
         """Why nothing more is asked."""
 
     async def findings(self) -> list[Finding]:
-        unfinished = [watch for watch in self._config.watch if not _is_final(watch, self._remembered)]
+        unfinished = [watch for watch in self._config.tracks if not _is_final(watch, self._remembered)]
         plan = unfinished[: self._most]
         first = await self._read(self._address(plan))
         token, clock = self._token(first), self._skew()
@@ -96,7 +96,7 @@ class _Visit:
 
     def _address(self, plan: Sequence[Watch]) -> URL:
         """Return what shows whether the token is good: a track, or the list of none."""
-        watches = plan or self._config.watch
+        watches = plan or self._config.tracks
         if watches:
             return self._api.url_of(watches[0].audio_id)
         return URL(f"{self._config.useapi.base_url}/music/?limit=1", encoded=True)
@@ -184,7 +184,7 @@ def _from_memory(
     config: Config, remembered: Remembered, readings: dict[str, Reading], now: datetime
 ) -> Iterator[Finding]:
     """Yield how each watch is that was read just now, or that has ended."""
-    for watch in config.watch:
+    for watch in config.tracks:
         row, reading = remembered.tracks.get(watch.audio_id), readings.get(watch.audio_id)
         if reading is not None:
             health, detail, advice = _read(watch, reading, config, now)
@@ -233,7 +233,7 @@ def _ended(watch: Watch, row: TrackRow, now: datetime) -> tuple[Health, str, str
 
 def _unread(config: Config, remembered: Remembered, read: int, why: str) -> Iterator[Finding]:
     """Yield that not all was read, if so."""
-    unread = sum(not _is_final(watch, remembered) for watch in config.watch) - read
+    unread = sum(not _is_final(watch, remembered) for watch in config.tracks) - read
     if unread:
         subject = f"{unread:,} unfinished {'watch' if unread == 1 else 'watches'}"
         advice = "to read them all: notifier doctor --all" if why.startswith("a glance") else _NOTHING_TO_DO

@@ -128,7 +128,7 @@ class StatusPage:
         if known is not None and is_same and known.revision == revision:
             return known
         glance = await self._store.glance(recent=_RECENT, dead=_DEAD)
-        labels = {watch.audio_id: watch.name for watch in config.watch}
+        labels = {watch.audio_id: watch.name for watch in config.tracks}
         catalogue = await asyncio.to_thread(arrange, glance.tracks, labels)
         facts = Known(glance, catalogue, await self._learn(catalogue))
         ended = perf_counter()

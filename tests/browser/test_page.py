@@ -220,7 +220,7 @@ async def test_rows_change_places_around_what_is_in_use(reader: Reader, tmp_path
             await scene.store.record(audio_id(4), ready, parse(completed(4)), [], now=NOW - 10 * MINUTE)
             # what plays leaves the watchlist: it goes to the end
             config = scene.situation.config
-            watch = tuple(one for one in config.watch if one.audio_id != audio_id(14))
+            watch = tuple(one for one in config.tracks if one.audio_id != audio_id(14))
             scene.situation = replace(
                 scene.situation, config=config.model_copy(update={"watch": watch}), loaded_at=now
             )

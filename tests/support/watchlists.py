@@ -79,6 +79,13 @@ watch:
     events: [completed]
     interval: 10s
   - user:123-pixverse:me+tag@example.com-music:789
+  - account: me@example.com
+    name: The band
+    notify: [archive]
+    events: [completed, stalled]
+    interval: 30s
+    models: [music-2.6, music-v1]
+    match: [intro, "lo-fi * piano"]
 
 state: /srv/notifier/state.db
 http: {listen: "127.0.0.1:8720", hosts: [notifier.example.com]}
