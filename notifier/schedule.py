@@ -8,7 +8,7 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 import asyncio
 import time
 from collections.abc import Iterable
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count, islice
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
+from notifier.timetable import Tasks, Timetable
 from notifier.watched import Watched
 
 _HEARTBEAT = 1.0
@@ -52,8 +53,15 @@ class _MonotonicZone(tzinfo):
         return self.at(time.monotonic())
 
     def at(self, seconds: float) -> datetime:
-        """Return the moment at a reading of the monotonic clock."""
+        """Return the moment at a reading of the monotonic clock.
+
+        NB: as one of UTC, which this zone does not differ from; two of UTC are compared in no time.
+        """
         return _EPOCH + timedelta(seconds=seconds)
+
+    def own(self, seconds: float) -> datetime:
+        """Return the same as a moment of this zone, which nobody converts once more."""
+        return self.at(seconds).replace(tzinfo=self)
 
     def seconds(self, moment: datetime) -> float:
         """Return the reading of the monotonic clock at a moment."""
@@ -61,7 +69,7 @@ class _MonotonicZone(tzinfo):
 
 
 _ZONE = _MonotonicZone()
-_EPOCH = datetime(2000, 1, 1, tzinfo=_ZONE)
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
@@ -112,6 +120,8 @@ class Schedule:
         self._numbers = count(1)
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
+            jobstores={"default": Timetable(_ZONE)},
+            executors={"default": Tasks()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         self.last_beat = time.monotonic()
