@@ -192,7 +192,8 @@ class Poll(Settings):
     )
     list: Annotated[str, OneOf("auto", "never")] = Field(
         default="auto",
-        description="Whether an account's list may be read instead of its tracks. This version reads tracks.",
+        description="auto: unfinished tracks of an account are read with its list where that takes fewer "
+        "requests; never: each is read by itself.",
     )
     cadence: Annotated[str, OneOf("learned", "fixed")] = Field(
         default="learned",

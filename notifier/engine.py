@@ -19,6 +19,7 @@ from notifier.config import Config, Useapi, Watch
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
 from notifier.gatebook import API_GATE, api_fingerprint
+from notifier.gathering import Gathering
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
 from notifier.poller import Limits, Poller
@@ -101,7 +102,15 @@ class Engine:
             wake=self.deliverer.wake,
             reporter=self.reporter,
         )
-        self.schedule = Schedule(self._poller.turn, spacing=config.useapi.rate.spacing)
+        self.gathering = Gathering(
+            self._poller, upstream=self.upstream, clock=clock, rng=rng, is_on=_reads_lists(config)
+        )
+        self.schedule = Schedule(
+            self.gathering.turn,
+            spacing=config.useapi.rate.spacing,
+            requests=lambda: self.gathering.requests,
+            is_shared=_reads_lists(config),
+        )
 
     async def start(self) -> None:
         """Take up what an earlier run left and go to work. Raises StorageError."""
@@ -173,6 +182,8 @@ class Engine:
             interval=config.poll.interval, max_interval=config.poll.max_interval, spacing=spacing
         )
         self.schedule.spacing = spacing.total_seconds()
+        self.schedule.is_shared = _reads_lists(config)
+        self.gathering.switch(is_on=_reads_lists(config))
         former = self._reader
         if config.useapi != before.useapi:
             self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
@@ -200,7 +211,9 @@ class Engine:
         await self._add(watched(config, watch, self._reader, sightings.get(watch.audio_id)) for watch in new)
 
     def _remove(self, audio_id: str) -> None:
-        self.watches.pop(audio_id).is_watched = False
+        watch = self.watches.pop(audio_id)
+        watch.is_watched = False
+        self.gathering.leave(watch)
         self.schedule.remove(audio_id)
         self.reporter.forget_track(audio_id)
 
@@ -220,6 +233,7 @@ class Engine:
             watch.is_unreadable = watch.audio_id in unreadable
             self.watches[watch.audio_id] = watch
             if not watch.is_final:
+                self.gathering.enter(watch)
                 unfinished.append(watch)
         await self.schedule.add(unfinished)
 
@@ -332,6 +346,10 @@ class Engine:
 
 def _fingerprint(useapi: Useapi, salt: str) -> str:
     return api_fingerprint(useapi.base_url, useapi.token.reveal(), salt)
+
+
+def _reads_lists(config: Config) -> bool:
+    return config.poll.list == "auto"
 
 
 def _limits_of_wire(config: Config) -> tuple[timedelta, int]:

@@ -8,10 +8,11 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
 from random import Random
+from typing import TypeVar
 
 import structlog
 
@@ -26,7 +27,17 @@ from notifier.track import NotATrackError, Track, parse
 from notifier.transition import Change, Gone, detect
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
-from notifier.useapi import NotFound, Reading, Refused, Trouble, Unreadable, account_of
+from notifier.useapi import (
+    NotFound,
+    Page,
+    PageReading,
+    Reading,
+    Refused,
+    Trouble,
+    Unlistable,
+    Unreadable,
+    account_of,
+)
 from notifier.watched import Reader, Watched
 
 _HOPELESS = 5
@@ -39,6 +50,10 @@ _OUTCOMES = ("ok", "not_found", "unreadable", *Trouble)
 _TOLD = (EventType.COMPLETED, EventType.FAILED, EventType.MISSING, EventType.STALLED)
 _MOST_STATUSES = 100
 """How many undocumented statuses are remembered: an API that makes one up each time fills no memory."""
+
+Got = TypeVar("Got")
+Passages = tuple[Passage, Passage]
+"""The right to send a request: that of the token's gate and that of the account's."""
 
 log = structlog.get_logger()
 
@@ -81,6 +96,8 @@ class Poller:
         self._reporter = reporter
         self._turnstile = asyncio.Lock()
         """Lets one request at a time wait for the pace, first come first served."""
+        self._writing: dict[str, asyncio.Event] = {}
+        """Tracks of which something is just being written down, and what is set when it is."""
         self._unknown_statuses: set[str] = set()
         for kind, outcome in product(RequestKind, _OUTCOMES):
             metrics.api_requests.labels(kind, outcome)
@@ -88,37 +105,59 @@ class Poller:
             metrics.events.labels(event_type)
 
     async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
-        """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs.
+        """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs."""
+        if self.is_to_be_read(watch):
+            await self.read(watch, due=self._clock.monotonic() - lateness)
+
+    def is_to_be_read(self, watch: Watched) -> bool:
+        """Say whether a turn makes sense.
 
         While the state file cannot be written nothing is read: what would be found could not be kept.
         """
         is_too_soon = self._clock.monotonic() < watch.not_before
-        if watch.is_final or is_too_soon or self._store.trouble is not None:
-            return
-        due = self._clock.monotonic() - lateness
-        account = self._upstream.gate_of(account_of(watch.audio_id))
-        async with self._through(account, watch) as of_account:
-            if of_account is None:
-                return
-            async with self._through(self._upstream.token, watch) as of_token:
-                if of_token is None:
-                    return
-                reading = await self._paced_read(watch, of_token, due)
-                if reading is not None:
-                    await self._take(watch, reading, (of_token, of_account))
+        return not watch.is_final and not is_too_soon and self._store.trouble is None
+
+    async def read(self, watch: Watched, *, due: float, keeps_phase: bool = True) -> Reading | None:
+        """Read a track by itself when the gates allow it; None when it was not asked after.
+
+        The next read counts from when this one was due; from when it left if it does not keep its phase.
+        """
+
+        def is_wanted() -> bool:
+            return watch.is_watched
+
+        async with self.passing(account_of(watch.audio_id), is_wanted) as passages:
+            if passages is None:
+                return None
+            left = await self.paced(passages, is_wanted, partial(self.ask, watch, due))
+            if left is None:
+                return None
+            at, reading = left
+            await self.take(watch, reading, passages, phase=due if keeps_phase else at)
+            return reading
 
     @contextlib.asynccontextmanager
-    async def _through(self, gate: Gate, watch: Watched) -> AsyncIterator[Passage | None]:
+    async def passing(self, account: str, is_wanted: Callable[[], bool]) -> AsyncIterator[Passages | None]:
+        """Pass the gates of an account and of the token; None when somebody else goes first."""
+        async with self._through(self._upstream.gate_of(account), is_wanted) as of_account:
+            if of_account is None:
+                yield None
+                return
+            async with self._through(self._upstream.token, is_wanted) as of_token:
+                yield None if of_token is None else (of_token, of_account)
+
+    @contextlib.asynccontextmanager
+    async def _through(self, gate: Gate, is_wanted: Callable[[], bool]) -> AsyncIterator[Passage | None]:
         """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first.
 
-        The wait ends early for a track that has left the watchlist.
+        The wait ends early for what is not wanted any more: a track that has left the watchlist.
         """
         passage = gate.claim()
         if passage is None:
             yield None
             return
         try:
-            while watch.is_watched and (wait := gate.closed_for(self._clock.monotonic())) > 0:
+            while is_wanted() and (wait := gate.closed_for(self._clock.monotonic())) > 0:
                 await self._clock.sleep(min(wait, _LOOK_AGAIN))
             if not gate.is_current(passage):  # reopened meanwhile: it is the new token whose answer counts
                 passage = gate.claim()
@@ -127,22 +166,40 @@ class Poller:
             if passage is not None:
                 gate.release(passage)
 
-    async def _paced_read(self, watch: Watched, passage: Passage, due: float) -> Reading | None:
+    async def paced(
+        self, passages: Passages, is_wanted: Callable[[], bool], ask: Callable[[], Awaitable[Got]]
+    ) -> tuple[float, Got] | None:
+        """Ask when the pace allows it; return when it left and what came, None when it is not to leave."""
         async with self.limits.requests:
             async with self._turnstile:
-                if not await self._in_turn(watch, passage):
+                if not await self._in_turn(passages[0], is_wanted):
                     return None
             began = self._clock.monotonic()
-            self._metrics.poll_lateness.observe(max(0.0, began - due))
-            reading = await self.reader.read(watch.url)
+            got = await ask()
             self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)
+        return began, got
+
+    async def ask(self, watch: Watched, due: float) -> Reading:
+        """Send the request for one track, which was due then."""
+        self.note_lateness(due, self._clock.monotonic())
+        reading = await self.reader.read(watch.url)
         self._metrics.api_requests.labels(RequestKind.TRACK, _outcome(reading)).inc()
         return reading
 
-    async def _in_turn(self, watch: Watched, passage: Passage) -> bool:
+    async def ask_page(self, account: str, offset: int) -> PageReading:
+        """Send the request for a page of an account's list."""
+        reading = await self.reader.read_page(account, offset)
+        self._metrics.api_requests.labels(RequestKind.LIST, _outcome(reading)).inc()
+        return reading
+
+    def note_lateness(self, due: float, left_at: float) -> None:
+        """Note that a request left for what was due then."""
+        self._metrics.poll_lateness.observe(max(0.0, left_at - due))
+
+    async def _in_turn(self, passage: Passage, is_wanted: Callable[[], bool]) -> bool:
         """Wait for the pace; False when it is not to be asked any more."""
         token = self._upstream.token
-        while self._may_ask(watch, passage):
+        while is_wanted() and self._may_ask(passage):
             wait = token.remaining(self._clock.monotonic())
             if wait <= 0:
                 token.enter(self._clock.monotonic())
@@ -150,15 +207,16 @@ class Poller:
             await self._clock.sleep(min(wait, _LOOK_AGAIN))
         return False
 
-    def _may_ask(self, watch: Watched, passage: Passage) -> bool:
+    def _may_ask(self, passage: Passage) -> bool:
         """Say whether a turn is to go on: another's failure may have closed the gate, or the disk may fail.
 
         NB: nobody keeps the address of a watch that is gone up to date; a new token must not go there.
         """
         is_open = not self._upstream.token.failures or passage.is_probe
-        return watch.is_watched and is_open and self._store.trouble is None
+        return is_open and self._store.trouble is None
 
-    async def _take(self, watch: Watched, reading: Reading, passages: tuple[Passage, Passage]) -> None:
+    async def take(self, watch: Watched, reading: Reading, passages: Passages, *, phase: float) -> None:
+        """Draw the consequences of a read that counts as one of that moment. Raises nothing but bugs."""
         account = account_of(watch.audio_id)
         if isinstance(reading, Refused):
             if not self._is_its_own(watch, reading):
@@ -170,8 +228,15 @@ class Poller:
             await self._upstream.succeeded(account, passages[0])
         # what another address could not tell says nothing of this one
         is_of_before = not isinstance(reading, Track) and not self._upstream.token.is_current(passages[0])
-        if not watch.is_watched or is_of_before:
+        if not is_of_before:
+            await self.hear(watch, reading, phase=phase)
+
+    async def hear(self, watch: Watched, reading: Track | NotFound | Unreadable, *, phase: float) -> None:
+        """Take up what was told of a track, by itself or in a list. Raises nothing but bugs."""
+        if not watch.is_watched:
             return
+        if not isinstance(reading, Unreadable):
+            watch.seen_at, watch.phase = self._clock.monotonic(), phase
         try:
             await self._judge(watch, reading)
         except StorageError:
@@ -189,8 +254,6 @@ class Poller:
     async def _judge(self, watch: Watched, reading: Track | NotFound | Unreadable) -> None:
         if not isinstance(reading, NotFound):
             watch.not_found = 0
-        if not isinstance(reading, Unreadable):
-            watch.seen_at = self._clock.monotonic()
         match reading:
             case Track():
                 await self._readable(watch)
@@ -240,6 +303,8 @@ class Poller:
     async def _compare(self, watch: Watched, current: Track | Gone) -> None:
         if isinstance(current, Track):
             self._note_status(watch, current)
+        while (writing := self._writing.get(watch.audio_id)) is not None:
+            await writing.wait()  # NB: a list and a read may tell of a track at the same time
         now = self._clock.now()
         change = detect(
             watch.sighting,
@@ -250,6 +315,14 @@ class Poller:
         )
         if change is None:
             return
+        written = self._writing[watch.audio_id] = asyncio.Event()
+        try:
+            await self._write_down(watch, current, change, now)
+        finally:
+            del self._writing[watch.audio_id]
+            written.set()
+
+    async def _write_down(self, watch: Watched, current: Track | Gone, change: Change, now: datetime) -> None:
         track = current if isinstance(current, Track) else await self._last_seen(watch)
         events = [self._event(watch, event_type, change, track) for event_type in change.events]
         owed = [Owed(event, watch.targets if event.type in watch.events else ()) for event in events]
@@ -337,13 +410,13 @@ def _status(event: Event) -> dict[str, str]:
     return {"status": event.about.status} if isinstance(event.about, TrackNews) else {}
 
 
-def _outcome(reading: Reading) -> str:
+def _outcome(reading: Reading | PageReading) -> str:
     match reading:
-        case Track():
+        case Track() | Page():
             return "ok"
         case NotFound():
             return "not_found"
-        case Unreadable():
+        case Unreadable() | Unlistable():
             return "unreadable"
         case Refused(trouble=trouble):
             return trouble.value

@@ -7,7 +7,8 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count, islice
 from typing import Protocol
@@ -17,7 +18,8 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
-from notifier.timetable import Tasks, Timetable
+from notifier.timetable import MOMENT, Tasks, Timetable
+from notifier.useapi import account_of
 from notifier.watched import Watched
 
 _HEARTBEAT = 1.0
@@ -75,7 +77,7 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     """Asks the cadence when a watch is due; lives as long as its job."""
 
-    __slots__ = ("_schedule", "due", "first", "job_id", "watch")
+    __slots__ = ("_is_as_planned", "_planned", "_schedule", "due", "first", "is_early", "job_id", "watch")
 
     def __init__(self, schedule: "Schedule", watch: Watched, first: float, job_id: str) -> None:
         self.job_id = job_id
@@ -85,19 +87,38 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         self.watch = watch
         self.first = first
         self.due = first
+        self.is_early = False
+        """Whether what was due is due later instead: an answer to others has told of the track meanwhile."""
+        self._planned = first
+        """When it is to be due next, unless somebody brings that forward."""
+        self._is_as_planned = True
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         if previous_fire_time is None:
             return _ZONE.at(self.first)
-        self.due = _ZONE.seconds(previous_fire_time)
-        return _ZONE.at(
-            cadence.next_read(
-                self.due,
-                now=_ZONE.seconds(now),
-                interval=self.watch.interval.total_seconds(),
-                unfinished=len(self._schedule),
-                spacing=self._schedule.spacing,
-            )
+        due = _ZONE.seconds(previous_fire_time)
+        if due != self.due:  # NB: it is asked twice about each
+            self._is_as_planned = abs(due - self._planned) < MOMENT
+            self.due = due
+        later = self._later()
+        self.is_early = later is not None
+        self._planned = later or self._after(max(due, self.watch.phase), now=_ZONE.seconds(now))
+        return _ZONE.at(self._planned)
+
+    def _later(self) -> float | None:
+        """Return when it is due instead, if it was told of with others since it was planned."""
+        if not self._is_as_planned or self.watch.phase == float("-inf"):
+            return None
+        later = self._after(self.watch.phase, now=self.watch.phase)
+        return later if later > self.due + MOMENT else None
+
+    def _after(self, previous: float, *, now: float) -> float:
+        return cadence.next_read(
+            previous,
+            now=now,
+            interval=self.watch.interval.total_seconds(),
+            unfinished=self._schedule.requests(),
+            spacing=self._schedule.spacing,
         )
 
 
@@ -113,9 +134,20 @@ class _Pulse(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
 class Schedule:
     """Calls `turn` for each watch when it is due, with how many seconds late that is."""
 
-    def __init__(self, turn: Turn, *, spacing: timedelta) -> None:
+    def __init__(
+        self,
+        turn: Turn,
+        *,
+        spacing: timedelta,
+        requests: Callable[[], int] | None = None,
+        is_shared: bool = False,
+    ) -> None:
         self._turn = turn
         self.spacing = spacing.total_seconds()
+        self.requests = requests or self.__len__
+        """How many requests it takes to read all: there may be fewer than watches."""
+        self.is_shared = is_shared
+        """Whether watches of one account are read for the first time together, since one answer may do."""
         self._triggers: dict[str, _Trigger] = {}
         self._numbers = count(1)
         self._scheduler = AsyncIOScheduler(
@@ -154,11 +186,25 @@ class Schedule:
         new = [watch for watch in watches if watch.audio_id not in self._triggers]
         interval = min((watch.interval.total_seconds() for watch in new), default=0.0)
         start = time.monotonic()
-        offsets = cadence.first_reads(len(new), interval=interval, spacing=self.spacing)
-        triggers = (self._trigger(watch, start + offset) for watch, offset in zip(new, offsets, strict=True))
+        together = self._together(new)
+        offsets = cadence.first_reads(len(together), interval=interval, spacing=self.spacing)
+        triggers = (
+            self._trigger(watch, start + offset)
+            for watches, offset in zip(together, offsets, strict=True)
+            for watch in watches
+        )
         while some := [*islice(triggers, _ADDED_TOGETHER)]:
             self._add_jobs(some)
             await asyncio.sleep(0)
+
+    def _together(self, watches: Sequence[Watched]) -> Collection[Sequence[Watched]]:
+        """Return which watches are to be read for the first time at the same moment, in order."""
+        if not self.is_shared:
+            return [[watch] for watch in watches]
+        by_account: defaultdict[str, list[Watched]] = defaultdict(list)
+        for watch in watches:
+            by_account[account_of(watch.audio_id)].append(watch)
+        return by_account.values()
 
     def _trigger(self, watch: Watched, first: float) -> _Trigger:
         return _Trigger(self, watch, first, f"{next(self._numbers)} {watch.audio_id}")
@@ -194,6 +240,8 @@ class Schedule:
             job.modify(next_run_time=_ZONE.at(soon))
 
     async def _run(self, watch: Watched, trigger: _Trigger) -> None:
+        if trigger.is_early and not watch.is_final:
+            return
         try:
             await self._turn(watch, lateness=time.monotonic() - trigger.due)
         except asyncio.CancelledError:

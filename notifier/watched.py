@@ -47,6 +47,8 @@ class Watched:
     not_before: float = float("-inf")
     seen_at: float = float("-inf")
     """When an answer last told how the track is, by itself or in a list, in monotonic seconds."""
+    phase: float = float("-inf")
+    """From when its next read counts: when that one was due whose answer told; as `seen_at` before it."""
     is_watched: bool = True
     """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
     is_unreadable: bool = False
