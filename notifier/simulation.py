@@ -117,7 +117,7 @@ class World:
 
 
 class SimulatedApi:
-    """Answers ``GET /music/{audio_id}`` as the documented API does, with an outage in between."""
+    """Answers for a track and with the account's list as the documented API does, but for an outage."""
 
     OUTAGE_AFTER, OUTAGE_LASTS = 70.0, 25.0
 
@@ -130,22 +130,44 @@ class SimulatedApi:
     def app(self) -> web.Application:
         """Return the application to serve."""
         app = web.Application()
+        app.router.add_get("/v2/pixverse/music/", self._list)
         app.router.add_get("/v2/pixverse/music/{audio_id}", self._music)
         return app
 
     async def _music(self, request: web.Request) -> web.Response:
-        self._world.request_count += 1
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return web.json_response({"error": "Unauthorized", "code": 401}, status=401)
         now = self._world.now()
-        if self._outage(now):
-            return web.Response(status=503, text="<html><h1>503</h1></html>", content_type="text/html")
+        refusal = self._refusal(request, now)
+        if refusal is not None:
+            return refusal
         fate = self._fates.get(request.match_info["audio_id"])
-        if fate is None or (fate.ending is Status.MISSING and now >= fate.ends_at):
+        if fate is None or self._is_gone(fate, now):
             return web.json_response(
                 {"error": f"Music {request.match_info['audio_id']} not found"}, status=404
             )
         return web.json_response(self._track(fate, now))
+
+    async def _list(self, request: web.Request) -> web.Response:
+        now = self._world.now()
+        refusal = self._refusal(request, now)
+        if refusal is not None:
+            return refusal
+        limit, offset = int(request.query.get("limit", "50")), int(request.query.get("offset", "0"))
+        tracks = [self._track(fate, now) for fate in reversed(FATES) if not self._is_gone(fate, now)]
+        shown = tracks[offset : offset + limit]
+        end = offset + len(shown)
+        return web.json_response({"data": shown, "next_offset": end, "has_more": end < len(tracks)})
+
+    def _refusal(self, request: web.Request, now: float) -> web.Response | None:
+        """Count a request; return the answer to one that gets nothing, because of its token or an outage."""
+        self._world.request_count += 1
+        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return web.json_response({"error": "Unauthorized", "code": 401}, status=401)
+        if self._outage(now):
+            return web.Response(status=503, text="<html><h1>503</h1></html>", content_type="text/html")
+        return None
+
+    def _is_gone(self, fate: Fate, now: float) -> bool:
+        return fate.ending is Status.MISSING and now >= fate.ends_at
 
     def _outage(self, now: float) -> bool:
         if now >= self.OUTAGE_AFTER and self._down_since is None:
