@@ -41,6 +41,7 @@ class Problem(StrEnum):
 
     TOKEN_REJECTED = "token_rejected"  # noqa: S105 - a problem's name
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    ACCOUNT_UNREADABLE = "account_unreadable"
     TRACK_UNREADABLE = "track_unreadable"
     TRACK_MISSING = "track_missing"
     TRACK_STALLED = "track_stalled"

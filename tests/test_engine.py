@@ -89,8 +89,10 @@ class Interrupted(Store):
         self._check("backlogs")
         return await super().backlogs()
 
-    async def mark_watched(self, watched: Collection[str], *, now: datetime) -> None:
-        await super().mark_watched(watched, now=now)
+    async def mark_watched(
+        self, watched: Collection[str], *, now: datetime, accounts: Collection[str] = ()
+    ) -> None:
+        await super().mark_watched(watched, now=now, accounts=accounts)
         if self.meanwhile is not None:
             await self.meanwhile()
 

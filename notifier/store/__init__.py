@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
+from notifier.bookmark import Bookmark
 from notifier.delivery import Delivery
 from notifier.event import Alert, Event, Problem, alert_event
-from notifier.store import gates, glance, outbox, reading
+from notifier.store import accounts, gates, glance, outbox, reading
 from notifier.store.database import (
     InUseError,
     RunLock,
@@ -25,7 +26,16 @@ from notifier.store.database import (
 )
 from notifier.store.engine import Engine
 from notifier.store.glance import Glance, Told, TrackLine
-from notifier.store.rows import AttemptRow, Backlog, DeliveryRow, Owed, Settlement, StoredGate, TrackRow
+from notifier.store.rows import (
+    AccountRow,
+    AttemptRow,
+    Backlog,
+    DeliveryRow,
+    Owed,
+    Settlement,
+    StoredGate,
+    TrackRow,
+)
 from notifier.track import Track
 from notifier.transition import Sighting
 
@@ -165,13 +175,49 @@ class Store:
         """Delete deliveries for good; return those that existed."""
         return await self._run(lambda connection: outbox.drop(connection, ids))
 
-    async def mark_watched(self, watched: Collection[str], *, now: datetime) -> None:
-        """Note which tracks the watchlist names now and since when it does not name the others."""
-        await self._run(lambda connection: outbox.mark_watched(connection, watched, now))
+    async def mark_watched(
+        self, watched: Collection[str], *, now: datetime, accounts: Collection[str] = ()
+    ) -> None:
+        """Note which tracks and accounts the watchlist names now and since when it does not name others."""
+        await self._run(lambda connection: outbox.mark_watched(connection, watched, accounts, now))
 
-    async def forget(self, *, unwatched_before: datetime) -> int:
-        """Delete what is off the watchlist since before a moment and settled; return how many rows went."""
-        return await self._run(lambda connection: outbox.forget(connection, unwatched_before))
+    async def forget(self, *, unwatched_before: datetime, watched: Collection[str] = ()) -> int:
+        """Delete what is off the watchlist since before a moment and settled; return how many rows went.
+
+        What an account has brought is deleted as long after its end, unless it is `watched` by itself.
+        """
+        return await self._run(lambda connection: outbox.forget(connection, unwatched_before, watched))
+
+    async def discover(
+        self,
+        account: str,
+        bookmark: Bookmark | None,
+        found: Sequence[str] = (),
+        *,
+        now: datetime,
+        trouble: str | None = None,
+    ) -> list[str]:
+        """Remember how far an account's list is known together with the tracks that it has brought.
+
+        With `trouble` the list could not be read. Returns those of the tracks that were not known before.
+        """
+        return await self._run(
+            lambda connection: accounts.discover(
+                connection, account, bookmark, found, trouble=trouble, now=now
+            )
+        )
+
+    async def accounts(self) -> dict[str, AccountRow]:
+        """Return what is known of each account that is followed, by its address."""
+        return await self._run(accounts.accounts)
+
+    async def under_way(self) -> dict[str, str]:
+        """Return the tracks that accounts have brought and that have not ended, with their accounts."""
+        return await self._run(accounts.under_way)
+
+    async def followed(self, accounts_: Collection[str]) -> set[str]:
+        """Return all tracks that some accounts have brought."""
+        return await self._run(lambda connection: accounts.followed(connection, accounts_))
 
     async def forget_problems(self, problems: Collection[tuple[Problem, str]]) -> None:
         """Close problems with their subjects, telling nobody."""
@@ -254,6 +300,7 @@ class Store:
 
 
 __all__ = [
+    "AccountRow",
     "AttemptRow",
     "Backlog",
     "DeliveryRow",

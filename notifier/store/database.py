@@ -25,7 +25,8 @@ _LOCK_TRIES = 20
 _LOCK_PAUSE = 0.05
 
 STEPS: Sequence[str] = tuple(
-    files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("schema.sql", "schema-2.sql")
+    files(__package__).joinpath(name).read_text(encoding="utf-8")
+    for name in ("schema.sql", "schema-2.sql", "schema-4.sql")
 )
 """What takes a state file from each version to the next; version N has the first N steps behind it."""
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.delivery import Delivery, DeliveryState
 from notifier.event import Alert, Event, Problem, data_json, from_stored
-from notifier.store import gates
+from notifier.store import accounts, gates
 from notifier.store.rows import Owed, Settlement, stored
 from notifier.track import Track, compact_json
 from notifier.transition import Sighting
@@ -257,8 +257,12 @@ def drop(connection: sqlite3.Connection, ids: Sequence[int]) -> list[int]:
     ]
 
 
-def mark_watched(connection: sqlite3.Connection, watched: Collection[str], now: datetime) -> None:
-    """Note which tracks the watchlist names now and since when it does not name the others."""
+def mark_watched(
+    connection: sqlite3.Connection, listed: Collection[str], followed: Collection[str], now: datetime
+) -> None:
+    """Note which tracks the watchlist names now, or the accounts on it, and since when not the others."""
+    accounts.keep_only(connection, followed)
+    watched = {*listed, *accounts.followed(connection, followed)}
     rows = connection.execute("SELECT audio_id, unwatched_since FROM track").fetchall()
     returned = [(audio_id,) for audio_id, since in rows if since is not None and audio_id in watched]
     removed = [
@@ -286,11 +290,13 @@ def prove(connection: sqlite3.Connection) -> None:
     )
 
 
-def forget(connection: sqlite3.Connection, unwatched_before: datetime) -> int:
+def forget(connection: sqlite3.Connection, unwatched_before: datetime, listed: Collection[str]) -> int:
     """Delete tracks off the watchlist since before a moment, with what was sent; pending ones stay.
 
-    Alerts of no track are deleted when they are as old. Returns how many rows went.
+    So are those deleted that an account has brought and that ended as long ago, unless the watchlist names
+    them, and alerts of no track that are as old. Returns how many rows went.
     """
+    accounts.retire(connection, unwatched_before, listed)
     moment = to_rfc3339(unwatched_before)
     events = connection.execute(
         "DELETE FROM event WHERE detected_at <= ? AND (audio_id IS NULL OR audio_id NOT IN"
@@ -304,7 +310,7 @@ def forget(connection: sqlite3.Connection, unwatched_before: datetime) -> int:
         " (SELECT 1 FROM event WHERE event.audio_id = track.audio_id)",
         (moment,),
     ).rowcount
-    return events + tracks
+    return events + tracks + accounts.forget(connection, unwatched_before)
 
 
 def forget_problems(connection: sqlite3.Connection, problems: Collection[tuple[Problem, str]]) -> None:

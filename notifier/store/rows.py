@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from notifier.bookmark import Bookmark
 from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
 from notifier.event import Event
@@ -86,6 +87,19 @@ class TrackRow:
     sighting: Sighting
     changed_at: datetime
     unwatched_since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """How far an account's list is known, and what it has brought."""
+
+    account: str
+    bookmark: Bookmark | None
+    looked_at: datetime | None
+    trouble: str | None
+    found: int = 0
+    last_found: datetime | None = None
+    under_way: int = 0
 
 
 @dataclass(frozen=True, slots=True)
