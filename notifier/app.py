@@ -111,7 +111,7 @@ class App:
         upstream, silence = self.engine.upstream, self.store.silence
         idle, stood_still = self.vitals.scheduler_silence, self.vitals.stood_still
         found: dict[Reason, str] = {}
-        if upstream.trouble is not None and len(self.engine.schedule):
+        if upstream.trouble is not None and self.engine.has_work:
             reason = Reason.TOKEN if upstream.is_token_rejected else Reason.API
             found[reason] = f"the API cannot be read: {upstream.trouble}"
         if self.store.trouble is not None:
@@ -132,7 +132,7 @@ class App:
         engine = self.engine
         degraded = [f"the target {name} is paused: {why}" for name, why in engine.deliverer.paused().items()]
         trouble = engine.upstream.trouble
-        if trouble is not None and not len(engine.schedule):  # NB: without a track nobody learns of its end
+        if trouble is not None and not engine.has_work:  # NB: without a track nobody learns of its end
             degraded.append(f"the API could not be read when it was last asked: {trouble}")
         for account, why in engine.upstream.accounts_in_trouble().items():
             degraded.append(f"the PixVerse account {account} cannot be used: {why}")
@@ -193,6 +193,7 @@ class App:
             state=str(self.store.path),
             watching=len(self.engine.watches),
             unfinished=len(self.engine.schedule),
+            accounts=len(self.engine.follower),
             targets=len(self.engine.config.targets),
         )
         self._manager.ready(self.summary())
@@ -203,6 +204,8 @@ class App:
         watching = len(engine.watches)
         noun = "track" if watching == 1 else "tracks"
         parts = [f"watching {watching} {noun}, {len(engine.schedule)} unfinished"]
+        if accounts := len(engine.follower):
+            parts.append(f"following {accounts} account{'' if accounts == 1 else 's'}")
         if engine.upstream.trouble:
             parts.append(f"API trouble: {engine.upstream.trouble}")
         if paused := engine.deliverer.paused():

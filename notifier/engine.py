@@ -8,16 +8,17 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import timedelta
 
 import structlog
 
 from notifier.aftermath import Equipment
 from notifier.clock import Clock, Leap, LeapWatch
-from notifier.config import Config, Useapi, Watch
+from notifier.config import AccountWatch, Config, Useapi, Watch
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
+from notifier.follower import Followed, Follower, key_of
 from notifier.gatebook import API_GATE, api_fingerprint
 from notifier.gathering import Gathering
 from notifier.metrics import Metrics
@@ -28,15 +29,18 @@ from notifier.secret import Masker
 from notifier.sending import LARGEST_ANSWER
 from notifier.store import Backlog, StorageError, Store
 from notifier.track import Status
+from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.useapi import UseApi
-from notifier.watched import Watched, watched
+from notifier.watched import Watched, change, watched
 from notifier.wire import Wire
 
 _PATIENCE_OF_A_SCRAPE = 2.0
 _KEPT = timedelta(days=90)
 """How long what a track was told of is kept after it has left the watchlist."""
+_SOON = 1.0
+"""After how many seconds a track that was found is read itself, unless the page has told of it till then."""
 _SETTLING = timedelta(minutes=5)
 """How long after the start nothing is given up: the clock may be about to be set, the network to come up."""
 
@@ -53,6 +57,8 @@ class Engine:
         self.store = store
         self.metrics = Metrics()
         self.watches: dict[str, Watched] = {}
+        self._ended_lately: set[str] = set()
+        """What has been let go of since it was last read what is under way."""
         self._clock = clock
         self.loaded_at = clock.now()
         """When the watchlist in force was taken."""
@@ -108,9 +114,21 @@ class Engine:
         self.schedule = Schedule(
             self.gathering.turn,
             spacing=config.useapi.rate.spacing,
-            requests=lambda: self.gathering.requests,
+            requests=lambda: self.gathering.requests + len(self.follower),
             is_shared=_reads_lists(config),
         )
+        self.follower = Follower(
+            store=store,
+            upstream=self.upstream,
+            reporter=self.reporter,
+            clock=clock,
+            rng=rng,
+            look=self.gathering.look,
+            follow=self._follow,
+            api_now=lambda: clock.now() + self.clock_offset,
+        )
+        self.gathering.heard = self.follower.heard
+        self._poller.ended = self._ended
 
     async def start(self) -> None:
         """Take up what an earlier run left and go to work. Raises StorageError."""
@@ -156,6 +174,11 @@ class Engine:
         self.metrics.config_loaded(self.loaded_at)
 
     @property
+    def has_work(self) -> bool:
+        """Whether there is anything to ask the API: an unfinished track, or an account to follow."""
+        return len(self.schedule) > 0 or len(self.follower) > 0
+
+    @property
     def clock_offset(self) -> timedelta:
         """By how much the API's clock is ahead of ours, as far as that is known."""
         return self._reader.clock_offset
@@ -191,6 +214,7 @@ class Engine:
             for running in self.watches.values():  # at once: a new token must not go to the old address
                 running.readdress(self._reader.url_of(running.audio_id))
             self.upstream.renew(_fingerprint(config.useapi, self._salt))
+            self.follower.renew()
         requests = self._poller.limits.requests
         if config.useapi.concurrency != before.useapi.concurrency:
             requests = asyncio.Semaphore(config.useapi.concurrency)
@@ -200,15 +224,66 @@ class Engine:
 
     async def _apply_watches(self, config: Config) -> None:
         """Add, change and remove watches; those that stay as they are keep their timing."""
-        wanted = {watch.audio_id: watch for watch in config.tracks}
-        await self.store.mark_watched(wanted.keys(), now=self._clock.now())
+        listed = {watch.audio_id: watch for watch in config.tracks}
+        accounts = {key_of(entry.account): entry for entry in config.accounts}
+        for followed in self.follower.drop(but=accounts):  # NB: first, lest a page brings more of them
+            self.schedule.remove_look(followed.key)
+        ended = self._ended_lately = set()
+        await self.store.mark_watched(listed.keys(), now=self._clock.now(), accounts=accounts)
         sightings = await self.store.sightings()
+        under_way, rows = await self.store.under_way(), await self.store.accounts()
+        wanted: dict[str, Watch | AccountWatch] = {
+            **{audio_id: accounts[key] for audio_id, key in under_way.items() if key in accounts},
+            # what has been found since they were read
+            **{running.audio_id: accounts[key] for running, key in self._brought() if key in accounts},
+            **listed,
+        }
         for audio_id in [audio_id for audio_id in self.watches if audio_id not in wanted]:
             self._remove(audio_id)
         for audio_id, running in self.watches.items():
             self._change(config, wanted[audio_id], running)
-        new = [watch for audio_id, watch in wanted.items() if audio_id not in self.watches]
-        await self._add(watched(config, watch, self._reader, sightings.get(watch.audio_id)) for watch in new)
+        begun = self.follower.apply(config, rows)
+        new = [audio_id for audio_id in wanted if audio_id not in self.watches and audio_id not in ended]
+        await self._add(
+            watched(config, wanted[audio_id], audio_id, self._reader, sightings.get(audio_id))
+            for audio_id in new
+        )
+        for number, followed in enumerate(begun):
+            delay = number * self.schedule.spacing
+            self.schedule.add_look(followed.key, followed, self.follower.turn, delay=delay)
+        self._ended_lately = set()
+
+    def _brought(self) -> Iterator[tuple[Watched, str]]:
+        """Yield the watches that accounts have brought, with what the accounts are known by."""
+        for running in self.watches.values():
+            if running.account is not None:
+                yield running, key_of(running.account)
+
+    def look(self, account: str) -> bool:
+        """Let an account's list be looked at now; False when the account is not followed."""
+        followed = self.follower.get(account)
+        if followed is None:
+            return False
+        followed.ask()
+        self.schedule.hasten_look(followed.key)
+        return True
+
+    async def _follow(self, followed: Followed, found: Mapping[str, Sighting | None]) -> None:
+        """Watch what an account has brought. A track with an entry of its own is watched already."""
+        await self._add(
+            (
+                watched(self.config, followed.entry, audio_id, self._reader, sighting)
+                for audio_id, sighting in found.items()
+                if audio_id not in self.watches
+            ),
+            delay=_SOON,
+        )
+
+    def _ended(self, watch: Watched) -> None:
+        """Let go of a track that an account has brought: there will be others, and nobody removes them."""
+        if watch.account is not None and self.watches.get(watch.audio_id) is watch:
+            del self.watches[watch.audio_id]
+            self._ended_lately.add(watch.audio_id)
 
     def _remove(self, audio_id: str) -> None:
         watch = self.watches.pop(audio_id)
@@ -217,25 +292,24 @@ class Engine:
         self.schedule.remove(audio_id)
         self.reporter.forget_track(audio_id)
 
-    def _change(self, config: Config, watch: Watch, running: Watched) -> None:
-        is_quicker = config.interval_of(watch) < running.interval
-        running.label = watch.name
-        running.interval = config.interval_of(watch)
-        running.events = config.events_of(watch)
-        running.targets = config.notified(watch)
+    def _change(self, config: Config, entry: Watch | AccountWatch, running: Watched) -> None:
+        is_quicker = config.interval_of(entry) < running.interval
+        change(running, config, entry)
         if is_quicker:
             self.schedule.quicken(running)
 
-    async def _add(self, watches: Iterable[Watched]) -> None:
+    async def _add(self, watches: Iterable[Watched], *, delay: float = 0.0) -> None:
         unreadable = set(self.reporter.subjects(Problem.TRACK_UNREADABLE))
         unfinished = []
         for watch in watches:
+            if watch.is_final and watch.account is not None:
+                continue
             watch.is_unreadable = watch.audio_id in unreadable
             self.watches[watch.audio_id] = watch
             if not watch.is_final:
                 self.gathering.enter(watch)
                 unfinished.append(watch)
-        await self.schedule.add(unfinished)
+        await self.schedule.add(unfinished, delay=delay)
 
     async def look_again(self) -> None:
         """Take up what a person has changed in the state file with the commands since the last look.
@@ -294,7 +368,8 @@ class Engine:
         if not self._is_time_sound():
             return
         kept_from = self._clock.now() - _KEPT
-        await self.reporter.attempt(self.store.forget(unwatched_before=kept_from), default=0)
+        listed = {watch.audio_id for watch in self.config.tracks}
+        await self.reporter.attempt(self.store.forget(unwatched_before=kept_from, watched=listed), default=0)
         await self.reporter.attempt(self._resolve_dead_letters(), default=None)
 
     async def give_up(self) -> None:

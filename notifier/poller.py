@@ -98,6 +98,8 @@ class Poller:
         """Lets one request at a time wait for the pace, first come first served."""
         self._writing: dict[str, asyncio.Event] = {}
         """Tracks of which something is just being written down, and what is set when it is."""
+        self.ended: Callable[[Watched], None] = lambda _watch: None
+        """What is called with a watch that has ended, once that is written down."""
         self._unknown_statuses: set[str] = set()
         for kind, outcome in product(RequestKind, _OUTCOMES):
             metrics.api_requests.labels(kind, outcome)
@@ -325,8 +327,11 @@ class Poller:
     async def _write_down(self, watch: Watched, current: Track | Gone, change: Change, now: datetime) -> None:
         track = current if isinstance(current, Track) else await self._last_seen(watch)
         events = [self._event(watch, event_type, change, track) for event_type in change.events]
-        owed = [Owed(event, watch.targets if event.type in watch.events else ()) for event in events]
-        alerts = [alert for alert in _alerts(watch, events) if self._reporter.is_news(alert)]
+        is_meant = watch.is_meant(track)
+        told = watch.events if is_meant else ()
+        owed = [Owed(event, watch.targets if event.type in told else ()) for event in events]
+        about = events if is_meant else ()
+        alerts = [alert for alert in _alerts(watch, about) if self._reporter.is_news(alert)]
         record = partial(
             self._store.record,
             watch.audio_id,
@@ -339,6 +344,8 @@ class Poller:
         if not await self._kept(watch, record):
             return
         watch.sighting = change.sighting
+        if watch.is_final:
+            self.ended(watch)
         for alert in alerts:
             self._reporter.written(alert)
         if events:

@@ -8,10 +8,10 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count, islice
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -21,6 +21,8 @@ from notifier import cadence
 from notifier.timetable import MOMENT, Tasks, Timetable
 from notifier.useapi import account_of
 from notifier.watched import Watched
+
+T = TypeVar("T", bound="Looked")
 
 _HEARTBEAT = 1.0
 _ADDED_TOGETHER = 100
@@ -122,6 +124,38 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         )
 
 
+class Looked(Protocol):
+    """What is looked at every so often, unless somebody has looked meanwhile."""
+
+    interval: timedelta
+    done_at: float
+    """When somebody last looked, in monotonic seconds."""
+
+
+class _LookTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+    """Fires an interval after the last look, whoever has looked."""
+
+    __slots__ = ("first", "is_under_way", "job_id", "looked")
+
+    def __init__(self, looked: Looked, first: float, job_id: str) -> None:
+        self.looked = looked
+        self.first = first
+        self.job_id = job_id
+        self.is_under_way = False
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        if previous_fire_time is None:
+            return _ZONE.at(self.first)
+        self.is_under_way = True  # NB: asked when a look begins
+        interval, moment = self.looked.interval.total_seconds(), _ZONE.seconds(now)
+        later = self.looked.done_at + interval
+        return _ZONE.at(later if self.is_early(moment) else moment + interval)
+
+    def is_early(self, now: float) -> bool:
+        """Say whether what was due is due later instead: somebody has looked meanwhile."""
+        return self.looked.done_at + self.looked.interval.total_seconds() > now + MOMENT
+
+
 class _Pulse(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     """Fires every second. NB: APScheduler's own triggers would misread the moments of our zone."""
 
@@ -149,6 +183,7 @@ class Schedule:
         self.is_shared = is_shared
         """Whether watches of one account are read for the first time together, since one answer may do."""
         self._triggers: dict[str, _Trigger] = {}
+        self._looks: dict[str, _LookTrigger] = {}
         self._numbers = count(1)
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
@@ -159,6 +194,7 @@ class Schedule:
         self.last_beat = time.monotonic()
 
     def __len__(self) -> int:
+        """Return how many watches there are."""
         return len(self._triggers)
 
     def __contains__(self, audio_id: str) -> bool:
@@ -178,14 +214,14 @@ class Schedule:
     async def _beat(self) -> None:
         self.last_beat = time.monotonic()
 
-    async def add(self, watches: Iterable[Watched]) -> None:
-        """Add watches, their first reads spread out. A watch that is scheduled already is left alone.
+    async def add(self, watches: Iterable[Watched], *, delay: float = 0.0) -> None:
+        """Add watches, their first reads spread out from a delay on. One that is there is left alone.
 
         Others get their turns while many are added.
         """
         new = [watch for watch in watches if watch.audio_id not in self._triggers]
         interval = min((watch.interval.total_seconds() for watch in new), default=0.0)
-        start = time.monotonic()
+        start = time.monotonic() + delay
         together = self._together(new)
         offsets = cadence.first_reads(len(together), interval=interval, spacing=self.spacing)
         triggers = (
@@ -248,3 +284,31 @@ class Schedule:
             return  # NB: only `stop` cancels, and APScheduler would log a cancelled job as a failed one
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)
+
+    def add_look(self, key: str, looked: T, look: Callable[[T], Awaitable[None]], *, delay: float) -> None:
+        """Call `look` after a delay, and then an interval after the last look each time."""
+        first = time.monotonic() + delay
+        trigger = self._looks[key] = _LookTrigger(looked, first, f"{next(self._numbers)} {key}")
+        self._scheduler.add_job(self._run_look, trigger, args=(trigger, look), id=trigger.job_id)
+
+    def remove_look(self, key: str) -> None:
+        """Look no more. No error when that is so."""
+        trigger = self._looks.pop(key, None)
+        if trigger is not None:
+            self._remove_job(trigger.job_id)
+
+    def hasten_look(self, key: str) -> None:
+        """Look now, unless a look is under way, whose beginner sees to it. No error when there is none."""
+        trigger = self._looks.get(key)
+        job = None if trigger is None or trigger.is_under_way else self._scheduler.get_job(trigger.job_id)
+        if job is not None:
+            job.modify(next_run_time=_ZONE.at(time.monotonic()))
+
+    async def _run_look(self, trigger: _LookTrigger, look: Callable[[Any], Awaitable[None]]) -> None:
+        try:
+            if not trigger.is_early(time.monotonic()):
+                await look(trigger.looked)
+        except asyncio.CancelledError:
+            return  # NB: as above
+        finally:
+            trigger.is_under_way = False

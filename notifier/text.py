@@ -74,3 +74,8 @@ def minutes(seconds: float) -> str:
     if hours:
         return f"{hours}:{rest // 60:02}:{rest % 60:02}"
     return f"{rest // 60}:{rest % 60:02}"
+
+
+def headed(heading: str | None, name: str) -> str:
+    """Return a name behind what stands before it, if anything does."""
+    return f"{heading}: {name}" if heading else name

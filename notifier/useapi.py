@@ -94,6 +94,8 @@ class Unlistable:
     """This account's list is of no use, its tracks may well be."""
 
     reason: str
+    is_permanent: bool = False
+    """Whether waiting will hardly mend it."""
 
 
 Reading = Track | NotFound | Unreadable | Refused
@@ -214,8 +216,10 @@ def classify_page(answer: Answer, offset: int, *, now: datetime) -> PageReading:
             return refused
         case Track():
             raise AssertionError("only an answer with 200 is a track")
+        case Unreadable(reason, is_permanent):
+            return Unlistable(reason, is_permanent)
         case reading:
-            return Unlistable(reading.reason)
+            return Unlistable(reading.reason, is_permanent=isinstance(reading, NotFound))
 
 
 def _page(answer: Answer, offset: int) -> Page | Unlistable:

@@ -6,9 +6,11 @@ from typing import Protocol
 
 from yarl import URL
 
-from notifier.config import Config, Watch
+from notifier.config import AccountWatch, Config, Watch
 from notifier.event import EventType
+from notifier.filter import Filter, Verdict
 from notifier.repetition import Repetition
+from notifier.text import headed
 from notifier.track import Track
 from notifier.transition import Sighting
 from notifier.useapi import PageReading, Reading
@@ -39,10 +41,16 @@ class Watched:
 
     audio_id: str
     label: str | None
+    """What its entry calls it."""
     interval: timedelta
     events: frozenset[EventType]
     targets: tuple[str, ...]
     url: URL
+    account: str | None = None
+    """The account that is followed and has brought it; None for a track with an entry of its own."""
+    heading: str | None = None
+    """What stands before its name."""
+    filter: Filter | None = None
     sighting: Sighting | None = None
     not_before: float = float("-inf")
     seen_at: float = float("-inf")
@@ -74,17 +82,37 @@ class Watched:
     def name(self, track: Track | None) -> str:
         """Return what people call the track."""
         own = track.name if track is not None else self.sighting.name if self.sighting else None
-        return self.label or own or self.audio_id
+        return headed(self.heading, self.label or own or self.audio_id)
+
+    def is_meant(self, track: Track | None) -> bool:
+        """Whether people want to hear of the track as it is now."""
+        return self.filter is None or self.filter.verdict(track) is not Verdict.NOT_MEANT
 
 
-def watched(config: Config, watch: Watch, reader: Reader, sighting: Sighting | None) -> Watched:
-    """Make the running form of a watch."""
-    return Watched(
-        audio_id=watch.audio_id,
-        label=watch.name,
-        interval=config.interval_of(watch),
-        events=config.events_of(watch),
-        targets=config.notified(watch),
-        url=reader.url_of(watch.audio_id),
+def watched(
+    config: Config, entry: Watch | AccountWatch, audio_id: str, reader: Reader, sighting: Sighting | None
+) -> Watched:
+    """Make the running form of a watch, whether a track has an entry or its account has brought it."""
+    watch = Watched(
+        audio_id=audio_id,
+        label=None,
+        interval=config.interval_of(entry),
+        events=config.events_of(entry),
+        targets=config.notified(entry),
+        url=reader.url_of(audio_id),
         sighting=sighting,
     )
+    change(watch, config, entry)
+    return watch
+
+
+def change(watch: Watched, config: Config, entry: Watch | AccountWatch) -> None:
+    """Let a watch be as an entry says: one of its own, or its account's."""
+    is_its_own = isinstance(entry, Watch)
+    watch.account = None if isinstance(entry, Watch) else entry.account
+    watch.label = entry.name if is_its_own else None
+    watch.heading = None if is_its_own else entry.name
+    watch.filter = None if isinstance(entry, Watch) else entry.filter
+    watch.interval = config.interval_of(entry)
+    watch.events = config.events_of(entry)
+    watch.targets = config.notified(entry)

@@ -165,4 +165,4 @@ async def test_whoever_asked_for_a_page_all_of_it_is_heard_and_told(bench: Bench
     assert heard == [(ME, 0, 50), (ME, 50, 10), (ME, 0, 50)]
     assert api.asked() == ["+0", "+50", "+0"]
     api.list_replies = lambda _request: Reply(400, '{"error": "no"}')
-    assert await bench.gathering.look("other@example.com") == Unlistable("HTTP 400: no")
+    assert await bench.gathering.look("other@example.com") == Unlistable("HTTP 400: no", is_permanent=True)

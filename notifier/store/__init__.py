@@ -196,10 +196,11 @@ class Store:
         *,
         now: datetime,
         trouble: str | None = None,
-    ) -> list[str]:
+    ) -> dict[str, Sighting | None]:
         """Remember how far an account's list is known together with the tracks that it has brought.
 
-        With `trouble` the list could not be read. Returns those of the tracks that were not known before.
+        With `trouble` the list could not be read. Returns the tracks that were not found before, with what
+        is remembered of those that were watched.
         """
         return await self._run(
             lambda connection: accounts.discover(

@@ -9,7 +9,9 @@ from typing import Any
 
 from notifier.bookmark import Bookmark, Gap
 from notifier.clock import from_rfc3339, to_rfc3339
+from notifier.store import reading
 from notifier.store.rows import AccountRow
+from notifier.transition import Sighting
 
 _UNDER_WAY = (
     "SELECT followed.audio_id, account FROM followed LEFT JOIN track ON track.audio_id = followed.audio_id"
@@ -63,8 +65,11 @@ def discover(
     *,
     trouble: str | None,
     now: datetime,
-) -> list[str]:
-    """Remember how far a list is known together with what it has brought; return what is new of it."""
+) -> dict[str, Sighting | None]:
+    """Remember how far a list is known together with what it has brought.
+
+    Returns what is new of it, with what is remembered of each from a time before.
+    """
     members = None if bookmark is None else {**asdict(bookmark), "since": to_rfc3339(bookmark.since)}
     connection.execute(
         "INSERT INTO account (account, bookmark, looked_at, trouble) VALUES (?, ?, ?, ?)"
@@ -77,15 +82,20 @@ def discover(
             trouble,
         ),
     )
-    return [
-        audio_id
-        for audio_id in found
-        if connection.execute(
-            "INSERT INTO followed (audio_id, account, found_at) VALUES (?, ?, ?)"
-            " ON CONFLICT (audio_id) DO NOTHING",
-            (audio_id, account, to_rfc3339(now)),
-        ).rowcount
-    ]
+    new = [one for one in found if _is_new(connection, account, one, now)]
+    return {audio_id: reading.sighting(connection, audio_id) for audio_id in new}
+
+
+def _is_new(connection: sqlite3.Connection, account: str, audio_id: str, now: datetime) -> bool:
+    """Note a track as found; False when it was found before."""
+    is_new = connection.execute(
+        "INSERT INTO followed (audio_id, account, found_at) VALUES (?, ?, ?)"
+        " ON CONFLICT (audio_id) DO NOTHING",
+        (audio_id, account, to_rfc3339(now)),
+    ).rowcount
+    if is_new:
+        connection.execute("UPDATE track SET unwatched_since = NULL WHERE audio_id = ?", (audio_id,))
+    return bool(is_new)
 
 
 def under_way(connection: sqlite3.Connection) -> dict[str, str]:

@@ -31,6 +31,17 @@ def sightings(connection: sqlite3.Connection) -> dict[str, Sighting]:
     }
 
 
+def sighting(connection: sqlite3.Connection, audio_id: str) -> Sighting | None:
+    """Return what is remembered of one track."""
+    row = connection.execute(
+        "SELECT status, is_final, name, first_seen, stalled_at FROM track WHERE audio_id = ?", (audio_id,)
+    ).fetchone()
+    if row is None:
+        return None
+    status, is_final, name, first, stalled = row
+    return Sighting(status, bool(is_final), name, from_rfc3339(first), _moment(stalled))
+
+
 def tracks(connection: sqlite3.Connection) -> list[TrackRow]:
     """Return every track, as ``status`` shows it."""
     rows = connection.execute(

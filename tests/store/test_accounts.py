@@ -33,10 +33,8 @@ async def test_a_bookmark_is_kept_with_what_the_look_has_brought(
     store: Store, bookmark: Bookmark | None
 ) -> None:
     assert await store.accounts() == {}
-    assert await store.discover(ME, bookmark, [audio_id(1), audio_id(2)], now=NOON) == [
-        audio_id(1),
-        audio_id(2),
-    ]
+    found = await store.discover(ME, bookmark, [audio_id(1), audio_id(2)], now=NOON)
+    assert found == {audio_id(1): None, audio_id(2): None}
     async with Store(store.path) as restarted:
         row = (await restarted.accounts())[ME]
         assert (row.bookmark, row.looked_at, row.trouble) == (bookmark, NOON, None)
@@ -46,9 +44,18 @@ async def test_a_bookmark_is_kept_with_what_the_look_has_brought(
 
 async def test_a_track_is_found_once(store: Store) -> None:
     await store.discover(ME, None, [audio_id(1)], now=NOON)
-    assert await store.discover(ME, AT_REST, [audio_id(1), audio_id(2)], now=NOON + DAY) == [audio_id(2)]
+    assert [*await store.discover(ME, AT_REST, [audio_id(1), audio_id(2)], now=NOON + DAY)] == [audio_id(2)]
     row = (await store.accounts())[ME]
     assert (row.found, row.last_found) == (2, NOON + DAY)
+
+
+async def test_what_was_watched_before_it_was_found_is_remembered(store: Store) -> None:
+    await end(store, 1)
+    await store.mark_watched([], now=NOON)
+    found = await store.discover(ME, AT_REST, [audio_id(1)], now=NOON)
+    assert found == {audio_id(1): (await store.sightings())[audio_id(1)]}
+    (row,) = await store.tracks()
+    assert row.unwatched_since is None
 
 
 async def test_what_was_found_and_the_place_stand_or_fall_together(store: Store) -> None:
