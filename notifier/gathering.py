@@ -340,11 +340,16 @@ class Gathering:
             next_one = await self._poller.paced(passages, group.is_wanted, ask)
 
     def _note_missed(self, room: _Room, group: _Group, pages: _Pages) -> None:
-        places = self._list(room).places
-        end = pages.reading.next_offset if isinstance(pages.reading, Page) else None
+        """Take up which tracks a page should have shown and has not."""
+        if not isinstance(pages.reading, Page):
+            return
+        places, end = self._list(room).places, pages.reading.next_offset
         for audio_id in pages.expected:
-            if audio_id in group.left and audio_id not in group.claims:
+            is_sought = audio_id in group.left and audio_id not in group.claims
+            if is_sought and (end is None or (places.of(audio_id) or 0) < end):
                 places.missed(audio_id, end)
+        if end is not None:  # NB: the vendor may give fewer than it is asked for
+            places.resize(end - pages.reading.offset)
 
     def _search(self, room: _Room, group: _Group) -> list[tuple[int, Sequence[str]]]:
         """Return the pages that may pay for those whom no page has told of."""

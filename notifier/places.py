@@ -106,6 +106,13 @@ class Places:
             self._set(audio_id, place)
             self._shown.add(audio_id)
 
+    def resize(self, size: int) -> None:
+        """Take up that a page holds so many entries."""
+        if size != self.size:
+            self.size = size
+            places = (fixed for fixed in self._fixed.values() if fixed is not None)
+            self._crowd = Counter(place // size for place in places)
+
     def missed(self, audio_id: str, end: int | None) -> None:
         """Take up that a page did not show a track which it should have; it ended there, or was the last."""
         was_shown = audio_id in self._shown

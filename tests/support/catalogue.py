@@ -1,11 +1,11 @@
 """A useapi.net with accounts of many tracks, which answers for each track and for lists as documented."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from notifier.useapi import account_of
 from tests.support.servers import Received, Reply, Server
-from tests.support.tracks import MUSIC, answer, audio_id, listing, not_found, track
+from tests.support.tracks import MUSIC, answer, audio_id, not_found, page_of, track
 
 ME = "me@example.com"
 
@@ -19,6 +19,8 @@ class Catalogue:
         """Tracks that no list shows."""
         self.list_replies: Callable[[Received], Reply | None] = lambda _request: None
         """What lists answer instead, if anything."""
+        self.page_size = 50
+        """How many entries a page holds at the most."""
         self._api = api
         for number in numbers:
             self.put(track(number), account=account)
@@ -39,10 +41,15 @@ class Catalogue:
         """Answer a read of a track or of a list."""
         if request.path == MUSIC:
             account = request.query.get("email", ME)
-            return self.list_replies(request) or listing(self.of(account), request)
+            return self.list_replies(request) or self.page(self.of(account), request)
         identifier = request.path.removeprefix(MUSIC)
         found = self.tracks.get(identifier)
         return not_found(identifier) if found is None else answer(found)
+
+    def page(self, tracks: Sequence[Mapping[str, Any]], request: Received) -> Reply:
+        """Answer with a page of a list."""
+        limit = min(self.page_size, int(request.query["limit"]))
+        return answer(page_of(tracks, {**request.query, "limit": str(limit)}))
 
     def asked(self) -> list[str]:
         """Return what was asked for since the last time: numbers of tracks, and where pages begin, as +0."""
