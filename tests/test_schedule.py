@@ -1,7 +1,7 @@
 import asyncio
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 import pytest
 from yarl import URL
 
-from notifier.schedule import Schedule, _MonotonicZone
+from notifier.schedule import Schedule, _MonotonicZone, _Trigger
 from notifier.transition import Sighting
+from notifier.useapi import account_of
 from notifier.watched import Watched
 from tests.support.servers import PATIENCE
 from tests.support.tracks import audio_id
@@ -19,8 +20,8 @@ TICK = timedelta(milliseconds=50)
 HOUR = timedelta(hours=1)
 
 
-def watch(number: int, interval: timedelta = TICK) -> Watched:
-    return Watched(audio_id(number), None, interval, frozenset(), (), URL("http://127.0.0.1:9/"))
+def watch(number: int, interval: timedelta = TICK, account: str = "me@example.com") -> Watched:
+    return Watched(audio_id(number, account), None, interval, frozenset(), (), URL("http://127.0.0.1:9/"))
 
 
 def finish(one: Watched) -> None:
@@ -127,6 +128,66 @@ async def test_a_shorter_interval_counts_at_once() -> None:
         one.interval = TICK
         schedule.quicken(one)
         await turns.until(lambda: turns.counts[one.audio_id] >= 4)
+
+
+async def test_watches_of_one_account_are_read_for_the_first_time_at_once_where_one_answer_may_do() -> None:
+    turns, dues = Turns(), defaultdict(set)
+    async with running(turns) as schedule:
+
+        def note(turned: Watched) -> None:
+            dues[account_of(turned.audio_id)].add(round(time.monotonic() - turns.lateness[-1], 4))
+
+        turns.on_turn = note
+        schedule.is_shared = True
+        await schedule.add(watch(n, HOUR, f"{n % 3}@example.com") for n in range(12))
+        await turns.until(lambda: len(turns.order) == 12)
+    assert [max(due) - min(due) < 0.001 for due in dues.values()] == [True] * 3
+    first, second, third = (min(due) for due in dues.values())
+    assert first + 0.9 < second < third - 0.9
+
+
+def trigger_of(one: Watched, *, requests: int = 1) -> Callable[[float], tuple[bool, float]]:
+    """Return what says of a watch that comes up whether it is due later instead, and when it comes up."""
+    schedule = Schedule(Turns(), spacing=timedelta(seconds=1), requests=lambda: requests)
+    trigger = _Trigger(schedule, one, 100.0, "job")
+    zone = _MonotonicZone()
+
+    def come_up(at: float) -> tuple[bool, float]:
+        moment = zone.at(at)
+        first, second = (trigger.get_next_fire_time(moment, moment) for _ in range(2))
+        assert first is not None
+        assert first == second
+        return trigger.is_early, zone.seconds(first)
+
+    return come_up
+
+
+def test_a_watch_that_is_told_of_with_others_is_not_due_before_its_next_read_from_then() -> None:
+    one = watch(1, timedelta(seconds=15))
+    come_up = trigger_of(one)
+    assert come_up(100) == (False, 115)
+    one.phase = 100  # its own turn
+    assert come_up(115) == (False, 130)
+    one.phase = 120  # that of another one
+    assert come_up(130) == (True, 135)
+    assert come_up(135) == (False, 150)
+    one.phase = 135.01  # at the same moment as its own
+    assert come_up(150) == (False, 165)
+    one.phase = 164.99  # just before
+    assert come_up(165) == (True, 179.99)
+
+
+def test_a_watch_that_comes_up_because_somebody_wanted_it_to_is_due() -> None:
+    one = watch(1, timedelta(seconds=15))
+    come_up = trigger_of(one)
+    come_up(100)
+    one.phase = 107
+    assert come_up(108) == (False, 123)
+
+
+def test_the_period_is_stretched_by_the_requests_that_a_round_takes_whatever_it_reads() -> None:
+    assert trigger_of(watch(1, timedelta(seconds=15)), requests=2)(100) == (False, 115)
+    assert trigger_of(watch(1, timedelta(seconds=15)), requests=100)(100) == (False, 205)
 
 
 async def test_the_heart_beats_while_the_scheduler_makes_progress() -> None:

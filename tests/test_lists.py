@@ -1,0 +1,107 @@
+"""The working parts of the daemon with an API that knows lists."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from random import Random
+
+from notifier.clock import SystemClock
+from notifier.config import Config
+from notifier.engine import Engine
+from notifier.loading import load_content
+from notifier.secret import Masker, Sources
+from notifier.store import Store
+from tests.support.catalogue import Catalogue
+from tests.support.servers import PATIENCE, Server
+from tests.support.tracks import MUSIC, audio_id, completed
+
+
+def config(api: Server, numbers: Iterable[int], *, lists: str = "auto", interval: str = "100ms") -> Config:
+    watches = "".join(f"  - {audio_id(number)}\n" for number in numbers)
+    text = f"""useapi: {{token: abc, base_url: "{api.url}/v2/pixverse", rate: 1000/s}}
+poll: {{interval: {interval}, max_interval: 2h, list: {lists}, cadence: fixed}}
+targets:
+  archive: {{type: webhook, url: 'http://127.0.0.1:9/'}}
+watch:
+{watches}"""
+    return load_content(text.encode(), "x", resolve=True, sources=Sources({})).config
+
+
+def engine_for(config: Config, store: Store) -> Engine:
+    return Engine(config, store, masker=Masker(), clock=SystemClock(), rng=Random(1))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+class Count:
+    """What was asked for since it was made."""
+
+    def __init__(self, api: Server) -> None:
+        self._api = api
+        self._seen = len(api.requests)
+
+    @property
+    def pages(self) -> int:
+        return sum(request.path == MUSIC for request in self._api.requests[self._seen :])
+
+    @property
+    def tracks(self) -> int:
+        return len(self._api.requests) - self._seen - self.pages
+
+
+async def test_fifty_tracks_of_one_account_cost_one_or_two_requests_a_tick(api: Server, store: Store) -> None:
+    catalogue = Catalogue(api, range(1, 51))
+    engine = engine_for(config(api, range(1, 51)), store)
+    count = Count(api)
+    await engine.start()
+    await until(lambda: count.pages >= 20)
+    assert count.tracks <= count.pages // 10
+    for number in range(1, 51):
+        catalogue.put(completed(number))
+    await until(lambda: all(watch.is_final for watch in engine.watches.values()))
+    assert count.tracks <= count.pages // 10
+    assert len(await store.deliveries()) == 50
+    await until(lambda: len(engine.schedule) == 0)
+    await engine.stop()
+
+
+async def test_a_reload_of_list_takes_effect_both_ways(api: Server, store: Store) -> None:
+    Catalogue(api, range(1, 6))
+    engine = engine_for(config(api, range(1, 6), lists="never"), store)
+    count = Count(api)
+    await engine.start()
+    await until(lambda: count.tracks >= 15)
+    assert count.pages == 0
+
+    await engine.apply(config(api, range(1, 6)), Masker())
+    count = Count(api)
+    await until(lambda: count.pages >= 3)
+    count = Count(api)
+    await until(lambda: count.pages >= 10)
+    assert count.tracks <= 1 + count.pages // 10
+
+    await engine.apply(config(api, range(1, 6), lists="never"), Masker())
+    count = Count(api)
+    await until(lambda: count.tracks >= 15)
+    assert count.pages <= 1, "the one that was under way"
+    await engine.stop()
+
+
+async def test_a_track_that_joins_is_read_with_a_page_which_shows_the_others_as_well(
+    api: Server, store: Store
+) -> None:
+    catalogue = Catalogue(api, range(1, 4))
+    engine = engine_for(config(api, [1, 2], interval="1h"), store)
+    await engine.start()
+    await until(lambda: all(watch.sighting for watch in engine.watches.values()))
+    catalogue.put(completed(1))
+    count = Count(api)
+    await engine.apply(config(api, [1, 2, 3], interval="1h"), Masker())
+    await until(lambda: all(watch.sighting for watch in engine.watches.values()))
+    await until(lambda: engine.watches[audio_id(1)].is_final)
+    assert (count.pages, count.tracks) == (1, 0)
+    assert engine.watches[audio_id(2)].phase == engine.watches[audio_id(3)].phase
+    await engine.stop()
