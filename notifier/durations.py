@@ -6,11 +6,11 @@ that it can be made anew from what the state file keeps.
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from notifier.hazard import HORIZON, KEPT, KEPT_AFTER_SURPRISE, Hazard, Tally, log_normal, mixed, steady
-from notifier.inspection import Standing
+from notifier.inspection import Standing, gain_on_paper
 
 _EXAMPLE = 200.0
 """How many seconds the track of the vendor's example took.
@@ -49,6 +49,8 @@ class Ending:
     """By how many intervals sooner it was told than by fixed reads; None when that cannot be said."""
     on_paper: float = 0.0
     """By how many it would have been, by what was known before."""
+    is_surprise: bool = False
+    """Whether hardly any other took so long, or so little, by what was known before."""
 
 
 class _Model:
@@ -77,12 +79,21 @@ class Durations:
         for ending in endings:
             self.learn(ending)
 
+    def assessed(self, ending: Ending, *, entry: float, interval: float) -> Ending:
+        """Return an end that is not learned from yet with what it says of what was known before."""
+        curve = self.curve(ending.model)
+        shorter = 1.0 - curve.survival(min(ending.seconds, HORIZON))
+        return replace(
+            ending,
+            on_paper=gain_on_paper(curve, ending.seconds, entry=entry, interval=interval),
+            is_surprise=not _SURPRISE <= shorter <= 1 - _SURPRISE,
+        )
+
     def learn(self, ending: Ending) -> None:
         """Take an end, or the lack of one so far, into account; a track may have the one after the other."""
         model = self._known(ending.model)
         since = self._unfinished.pop(ending.audio_id, 0.0)
-        is_surprise = ending.is_end and not _SURPRISE <= self._shorter(ending) <= 1 - _SURPRISE
-        kept = KEPT_AFTER_SURPRISE if is_surprise else KEPT
+        kept = KEPT_AFTER_SURPRISE if ending.is_surprise else KEPT
         model.tally.count(ending.seconds, is_end=ending.is_end, since=since, kept=kept)
         self._pool.count(ending.seconds, is_end=ending.is_end, since=since, kept=KEPT)
         if not ending.is_end:
@@ -113,9 +124,6 @@ class Durations:
             self._pooled = self._pool.hazard(_PRIOR, weight=_IMAGINED)
             self._pooled_at = self._count
         return self._pooled
-
-    def _shorter(self, ending: Ending) -> float:
-        return 1.0 - self.curve(ending.model).survival(min(ending.seconds, HORIZON))
 
     def _known(self, name: str) -> _Model:
         model = self._models.setdefault(name, _Model())

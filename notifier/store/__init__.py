@@ -14,8 +14,9 @@ from typing import Self, TypeVar
 
 from notifier.bookmark import Bookmark
 from notifier.delivery import Delivery
+from notifier.durations import Ending
 from notifier.event import Alert, Event, Problem, alert_event
-from notifier.store import accounts, gates, glance, outbox, reading
+from notifier.store import accounts, durations, gates, glance, outbox, reading
 from notifier.store.database import (
     InUseError,
     RunLock,
@@ -101,11 +102,14 @@ class Store:
         *,
         now: datetime,
         alerts: Sequence[tuple[Alert, tuple[str, ...]]] = (),
+        ending: Ending | None = None,
     ) -> None:
-        """Remember a changed track together with the deliveries that its events and alerts are owed."""
+        """Remember a changed track, how long it took and what its events and alerts are owed."""
 
         def work(connection: sqlite3.Connection) -> None:
             outbox.record(connection, audio_id, sighting, track, owed=owed, now=now)
+            if ending is not None:
+                durations.record(connection, ending)
             for alert, targets in alerts:
                 outbox.report(connection, alert, alert_event(alert, now), targets=targets, now=now)
 
@@ -227,6 +231,10 @@ class Store:
     async def sightings(self) -> dict[str, Sighting]:
         """Return what is remembered of every track, by audio_id."""
         return await self._run(reading.sightings)
+
+    async def endings(self) -> list[Ending]:
+        """Return how long tracks took, as far as it is kept, in the order of their ends."""
+        return await self._run(durations.endings)
 
     async def as_returned(self, audio_id: str) -> str | None:
         """Return the JSON of a track as it was last written down."""

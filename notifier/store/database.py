@@ -26,7 +26,7 @@ _LOCK_PAUSE = 0.05
 
 STEPS: Sequence[str] = tuple(
     files(__package__).joinpath(name).read_text(encoding="utf-8")
-    for name in ("schema.sql", "schema-2.sql", "schema-4.sql")
+    for name in ("schema.sql", "schema-2.sql", "schema-3.sql", "schema-4.sql")
 )
 """What takes a state file from each version to the next; version N has the first N steps behind it."""
 

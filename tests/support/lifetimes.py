@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from notifier.durations import Durations, Ending
-from notifier.inspection import Course, gain, gain_on_paper, next_gap, saved_after
+from notifier.inspection import Course, gain, next_gap, saved_after
 
 INTERVAL = 15.0
 EXAMPLE = 200.0
@@ -194,8 +194,8 @@ def _tell(life: _Life, now: float, interval: float) -> Told:
 def _ending(durations: Durations, life: _Life, now: float, interval: float) -> Ending:
     entry = life.course.entry
     gained = gain(life.duration, told=now - life.born, entry=entry, interval=interval)
-    on_paper = gain_on_paper(durations.curve("m"), life.duration, entry=entry, interval=interval)
-    return Ending(str(life.index), "m", life.duration, is_end=True, gain=gained, on_paper=on_paper)
+    ending = Ending(str(life.index), "m", life.duration, is_end=True, gain=gained)
+    return durations.assessed(ending, entry=entry, interval=interval)
 
 
 @dataclass(frozen=True, slots=True)
