@@ -4,9 +4,8 @@ Never sends a message and never imports what does: an event ends in the outbox, 
 """
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -67,6 +66,57 @@ class Limits:
     max_interval: timedelta
     requests: asyncio.Semaphore
     """Lets as many requests be under way as `useapi.concurrency` says."""
+
+
+class _Passing:
+    """The way through the gates of an account and of the token, as a context.
+
+    NB: not made of generators, which cost more than all else that a turn does beside its request.
+    """
+
+    __slots__ = ("_account", "_clock", "_is_wanted", "_passed", "_token")
+
+    def __init__(self, account: Gate, token: Gate, is_wanted: Callable[[], bool], clock: Clock) -> None:
+        self._account = account
+        self._token = token
+        self._is_wanted = is_wanted
+        self._clock = clock
+        self._passed: list[tuple[Gate, Passage]] = []
+
+    async def __aenter__(self) -> Passages | None:
+        try:
+            of_account = await self._pass(self._account)
+            of_token = None if of_account is None else await self._pass(self._token)
+        except BaseException:
+            self._release()
+            raise
+        return None if of_account is None or of_token is None else (of_token, of_account)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._release()
+
+    def _release(self) -> None:
+        for gate, passage in self._passed:
+            gate.release(passage)
+
+    async def _pass(self, gate: Gate) -> Passage | None:
+        """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first.
+
+        The wait ends early for what is not wanted any more: a track that has left the watchlist.
+        """
+        passage = self._claim(gate)
+        if passage is None:
+            return None
+        while self._is_wanted() and (wait := gate.closed_for(self._clock.monotonic())) > 0:
+            await self._clock.sleep(min(wait, _LOOK_AGAIN))
+        # reopened meanwhile: it is the new token whose answer counts
+        return passage if gate.is_current(passage) else self._claim(gate)
+
+    def _claim(self, gate: Gate) -> Passage | None:
+        passage = gate.claim()
+        if passage is not None:
+            self._passed.append((gate, passage))
+        return passage
 
 
 class Poller:
@@ -138,44 +188,17 @@ class Poller:
             await self.take(watch, reading, passages, phase=due if keeps_phase else at)
             return reading
 
-    @contextlib.asynccontextmanager
-    async def passing(self, account: str, is_wanted: Callable[[], bool]) -> AsyncIterator[Passages | None]:
+    def passing(self, account: str, is_wanted: Callable[[], bool]) -> "_Passing":
         """Pass the gates of an account and of the token; None when somebody else goes first."""
-        async with self._through(self._upstream.gate_of(account), is_wanted) as of_account:
-            if of_account is None:
-                yield None
-                return
-            async with self._through(self._upstream.token, is_wanted) as of_token:
-                yield None if of_token is None else (of_token, of_account)
-
-    @contextlib.asynccontextmanager
-    async def _through(self, gate: Gate, is_wanted: Callable[[], bool]) -> AsyncIterator[Passage | None]:
-        """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first.
-
-        The wait ends early for what is not wanted any more: a track that has left the watchlist.
-        """
-        passage = gate.claim()
-        if passage is None:
-            yield None
-            return
-        try:
-            while is_wanted() and (wait := gate.closed_for(self._clock.monotonic())) > 0:
-                await self._clock.sleep(min(wait, _LOOK_AGAIN))
-            if not gate.is_current(passage):  # reopened meanwhile: it is the new token whose answer counts
-                passage = gate.claim()
-            yield passage
-        finally:
-            if passage is not None:
-                gate.release(passage)
+        return _Passing(self._upstream.gate_of(account), self._upstream.token, is_wanted, self._clock)
 
     async def paced(
         self, passages: Passages, is_wanted: Callable[[], bool], ask: Callable[[], Awaitable[Got]]
     ) -> tuple[float, Got] | None:
         """Ask when the pace allows it; return when it left and what came, None when it is not to leave."""
         async with self.limits.requests:
-            async with self._turnstile:
-                if not await self._in_turn(passages[0], is_wanted):
-                    return None
+            if not await self._in_turn(passages[0], is_wanted):
+                return None
             began = self._clock.monotonic()
             got = await ask()
             self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)
@@ -199,15 +222,25 @@ class Poller:
         self._metrics.poll_lateness.observe(max(0.0, left_at - due))
 
     async def _in_turn(self, passage: Passage, is_wanted: Callable[[], bool]) -> bool:
-        """Wait for the pace; False when it is not to be asked any more."""
-        token = self._upstream.token
-        while is_wanted() and self._may_ask(passage):
-            wait = token.remaining(self._clock.monotonic())
-            if wait <= 0:
-                token.enter(self._clock.monotonic())
-                return True
-            await self._clock.sleep(min(wait, _LOOK_AGAIN))
+        """Wait for the pace behind those who wait already; False when it is not to be asked any more."""
+        is_next = not self._turnstile.locked()
+        if is_next and is_wanted() and self._may_ask(passage) and self._enter() <= 0:
+            return True  # NB: as nearly always; taking the lock costs as much as all of this
+        async with self._turnstile:
+            while is_wanted() and self._may_ask(passage):
+                wait = self._enter()
+                if wait <= 0:
+                    return True
+                await self._clock.sleep(min(wait, _LOOK_AGAIN))
         return False
+
+    def _enter(self) -> float:
+        """Let a request leave now; if the pace does not allow that, return for how many seconds."""
+        now = self._clock.monotonic()
+        wait = self._upstream.token.remaining(now)
+        if wait <= 0:
+            self._upstream.token.enter(now)
+        return wait
 
     def _may_ask(self, passage: Passage) -> bool:
         """Say whether a turn is to go on: another's failure may have closed the gate, or the disk may fail.

@@ -66,6 +66,7 @@ class Upstream:
         self._outages: dict[str, _Outage] = {}
         self._confirmed: set[str] = set()
         self._accounts: dict[str, Gate] = {}
+        self._never_closed = self._open_gate()
         self.token = Gate(backoff=self._backoff, pace=_pace(spacing), rng=rng)
         self.fingerprint: str | None = None
         """Tells this token at this address from any other; a wait of another one is not ours."""
@@ -101,7 +102,7 @@ class Upstream:
 
     def gate_of(self, account: str) -> Gate:
         """Return the gate of an account; one that was never in trouble shares an open one."""
-        return self._accounts.get(account) or self._open_gate()
+        return self._accounts.get(account, self._never_closed)
 
     def _open_gate(self) -> Gate:
         return Gate(backoff=self._backoff, pace=None, rng=self._rng)
