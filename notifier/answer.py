@@ -58,7 +58,10 @@ class Answer:
 
     def masked(self, mask: Callable[[str], str]) -> "Answer":
         """Return the answer with all that may be quoted of it, its body and where it redirects to, masked."""
-        return replace(self, body=mask(self.body), location=mask(self.headers.get("Location", "")))
+        body, location = mask(self.body), self.headers.get("Location")
+        if body == self.body and location is None:
+            return self
+        return replace(self, body=body, location=mask(location or ""))
 
     def describe(self, said: str | None = None) -> str:
         """Return one short line for people: the status, and what the body or the redirect says."""

@@ -26,6 +26,9 @@ _PLAIN_WORD = re.compile(r"[a-z_]{1,15}")
 """Such as ``services`` or ``thread_id``: masking it would hide more of the log than of the URL."""
 _DEEPEST = 20
 _LONGEST_SPELLED = 4096
+_SPELLED_ONE_WAY = re.compile("[A-Za-z0-9]*")
+_MOST_MARKS = 32
+"""Looking for more takes longer than looking for the secrets themselves."""
 _MOST_ESCAPES = 7
 """How many backslashes stand before a character that was quoted three times over."""
 _LARGEST_FILE = 65_536
@@ -225,13 +228,30 @@ class Masker:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {secret for secret in secrets if len(secret) >= _SHORTEST_MASKED}
         self._pattern = re.compile(_any_of(sorted(known))) if known else None
+        self._marks = _marks_of(known)
 
     def mask(self, text: str) -> str:
         """Return the text without any known secret."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
+        if self._pattern is not None:
+            for mark in self._marks:
+                if mark in text:
+                    return self._pattern.sub(MASK, text)
+        return text
 
     def __repr__(self) -> str:
         return "Masker(***)"
+
+
+def _marks_of(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return texts of which one stands wherever a secret does, however that is spelled."""
+    longest = {max(_SPELLED_ONE_WAY.findall(secret), key=len) for secret in secrets}
+    if len(longest) > _MOST_MARKS:
+        return ("",)
+    marks: list[str] = []
+    for mark in sorted(longest, key=len):
+        if not any(shorter in mark for shorter in marks):
+            marks.append(mark)
+    return tuple(marks)
 
 
 def _any_of(words: Sequence[str], depth: int = 0) -> str:

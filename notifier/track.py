@@ -119,7 +119,7 @@ def parse(answer: object) -> Track:
     """
     if not isinstance(answer, dict):
         raise NotATrackError(f"expected a track, got {_kind(answer)}")
-    if not any(answer.get(field) is not None for field in _STATUS_FIELDS):
+    if all(answer.get(field) is None for field in _STATUS_FIELDS):
         raise NotATrackError("the answer holds no status")
     status, is_final = _read_status(answer)
     return Track(status, is_final, answer)
@@ -147,6 +147,8 @@ def _unknown(number: object) -> str:
 
 
 def _spelt(name: str) -> str:
+    if name in _KNOWN_NAMES:
+        return name
     plain = shorten(one_line(name[:_LONGEST_READ]), _LONGEST_STATUS)
     return plain.upper() if plain.upper() in _KNOWN_NAMES else plain or Status.UNKNOWN
 
@@ -170,11 +172,16 @@ def read_json(text: str) -> Any:
 
     Raises ValueError when it is no JSON and RecursionError when it is nested too deeply for this interpreter.
     """
-    return json.loads(text, parse_int=_whole_number)
+    if text.startswith("\ufeff"):
+        raise ValueError("a byte order mark is no JSON")
+    return _DECODER.decode(text)
 
 
 def _whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number)
 
 
 def compact_json(value: object) -> str:

@@ -55,18 +55,27 @@ def detect(
             after = replace(before, status=Status.MISSING, is_final=True)
             events: tuple[EventType, ...] = (EventType.MISSING,)
         case Track(is_final=True):
-            after = replace(before, status=current.status, is_final=True, name=current.name or before.name)
+            after = _seen(before, current)
             events = (EventType.COMPLETED if current.is_completed else EventType.FAILED,)
         case Track():
-            after = replace(before, status=current.status, name=current.name or before.name)
+            after = _seen(before, current)
             events = ()
             if before.stalled_at is None and _age(current, before, now, api_now or now) >= stalled_after:
                 after = replace(after, stalled_at=now)
                 events = (EventType.STALLED,)
-    return None if after == previous else Change(after, events)
+    return None if after is previous else Change(after, events)
+
+
+def _seen(before: Sighting, track: Track) -> Sighting:
+    """Return the sighting as the track has it now: the same one when nothing is new, as nearly always."""
+    name = track.name or before.name
+    if (track.status, track.is_final, name) == (before.status, before.is_final, before.name):
+        return before
+    return replace(before, status=track.status, is_final=track.is_final, name=name)
 
 
 def _age(track: Track, before: Sighting, now: datetime, api_now: datetime) -> timedelta:
     """Return how long the track has been unfinished; a clock that went back makes it 0 at the least."""
-    age = api_now - track.created_at if track.created_at is not None else now - before.first_seen
+    created_at = track.created_at
+    age = api_now - created_at if created_at is not None else now - before.first_seen
     return max(age, timedelta(0))

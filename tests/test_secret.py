@@ -1,5 +1,8 @@
+import html
+import json
 import traceback
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -301,3 +304,21 @@ def test_the_longest_secret_is_masked_first() -> None:
 
 def test_a_masker_without_secrets_changes_nothing() -> None:
     assert Masker().mask("anything") == "anything"
+
+
+alphabet = st.text(st.sampled_from('ab1/:-_%&"é '), min_size=1, max_size=12)
+
+
+@given(st.lists(alphabet, max_size=6), st.lists(alphabet, max_size=4))
+def test_what_a_masker_passes_over_quickly_holds_no_secret(secrets: list[str], around: list[str]) -> None:
+    masker = Masker(secrets)
+    pattern = masker._pattern
+    for secret in [*secrets, ""]:
+        for spelled in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""), html.escape(secret)):
+            text = spelled.join(around)
+            assert masker.mask(text) == (text if pattern is None else pattern.sub("***", text))
+
+
+def test_very_many_secrets_are_looked_for_all_the_same() -> None:
+    masker = Masker(f"secret-number-{number:03}" for number in range(100))
+    assert masker.mask("it was secret-number-042, or secret-number-x") == "it was ***, or secret-number-x"
