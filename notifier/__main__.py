@@ -1,5 +1,6 @@
 """The ``notifier`` command, also as ``python -m notifier``."""
 
+import gc
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ def main() -> None:
     """
     if sys.argv[1:2] == ["run"]:
         take_signals()
+        gc.disable()  # until it has started: what is made by then stays
     from notifier import cli  # noqa: PLC0415
 
     cli.main()

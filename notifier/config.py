@@ -6,7 +6,7 @@
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import reduce
+from functools import lru_cache, reduce
 from ipaddress import ip_address
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
@@ -329,12 +329,12 @@ class Config(Settings):
     def notified(self, watch: Watch | AccountWatch) -> tuple[str, ...]:
         """Return the names of the targets that a watch tells."""
         names = watch.notify if watch.notify is not None else self.defaults.notify
-        return tuple(self.targets) if names is None else tuple(dict.fromkeys(names))
+        return _once_each(tuple(self.targets) if names is None else names)
 
     def events_of(self, watch: Watch | AccountWatch) -> frozenset[EventType]:
         """Return the events that a watch tells."""
         names = watch.events if watch.events is not None else self.defaults.events
-        return frozenset(EVENTS[name] for name in names)
+        return _types_of(names)
 
     def interval_of(self, watch: Watch | AccountWatch) -> timedelta:
         """Return how often a watch is read."""
@@ -346,3 +346,14 @@ class Config(Settings):
         for target in self.targets.values():
             for secret in target.secrets():
                 yield from url_parts(secret)
+
+
+@lru_cache(maxsize=256)
+def _once_each(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names without repetitions; the very same ones for thousands of watches."""
+    return tuple(dict.fromkeys(names))
+
+
+@lru_cache(maxsize=256)
+def _types_of(names: tuple[str, ...]) -> frozenset[EventType]:
+    return frozenset(EVENTS[name] for name in names)

@@ -142,6 +142,7 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
+    gc.enable()
 
 
 async def listen(site: Site, http: Http | None) -> None:

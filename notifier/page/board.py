@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, Template, select_autoescape
 
 from notifier.clock import Clock
 from notifier.config import Config
@@ -25,10 +26,15 @@ _LONGEST_REST = 5.0
 _PATIENCE = 3.0
 """How long a reader waits for the state file before he sees what was read of it last."""
 _SLOW = "the state file does not answer"
-_TEMPLATES = Environment(
-    loader=PackageLoader("notifier"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
-)
-_PAGE = _TEMPLATES.get_template("status.html")
+
+
+@cache
+def _template() -> Template:
+    """Return the page's template. NB: only when somebody looks; to compile it takes a tenth of a start."""
+    environment = Environment(
+        loader=PackageLoader("notifier"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("status.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ class StatusPage:
     async def _render(self, view: View, catalogue: Catalogue, query: Query, stale: str | None) -> str:
         selection = await asyncio.to_thread(select, catalogue, query)
         tracks = await self._documents(selection)
-        return await asyncio.to_thread(lambda: _PAGE.render(page=view.page(selection, tracks, stale)))
+        return await asyncio.to_thread(lambda: _template().render(page=view.page(selection, tracks, stale)))
 
     async def _documents(self, selection: Selection) -> Mapping[str, Track]:
         try:

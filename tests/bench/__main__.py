@@ -7,6 +7,7 @@ from tests.bench.load import load
 from tests.bench.page import page
 from tests.bench.poll import poll
 from tests.bench.soak import soak
+from tests.bench.start import start
 
 BENCHES: dict[str, click.Command] = {
     "deliver": deliver,
@@ -14,6 +15,7 @@ BENCHES: dict[str, click.Command] = {
     "page": page,
     "poll": poll,
     "soak": soak,
+    "start": start,
 }
 
 

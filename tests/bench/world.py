@@ -32,6 +32,7 @@ class World:
         """When it was first said of each of these."""
         self.began_at: float | None = None
         """When the first track was read."""
+        self.on_first_poll: Callable[[], None] = lambda: None
         self.forget()
 
     def forget(self) -> None:
@@ -60,6 +61,7 @@ class World:
             self.gaps.append(now - before)
         elif self.began_at is None:
             self.began_at = now
+            self.on_first_poll()
         self._read_at[identifier] = now
         self.polls += 1
         if identifier in self.completed:
