@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from random import Random
 
-from notifier.clock import SystemClock
+from notifier.clock import SystemClock, to_rfc3339
 from notifier.config import Config
 from notifier.engine import Engine
 from notifier.loading import load_content
@@ -60,7 +61,7 @@ async def test_fifty_tracks_of_one_account_cost_one_or_two_requests_a_tick(api: 
     await until(lambda: count.pages >= 20)
     assert count.tracks <= count.pages // 10
     for number in range(1, 51):
-        catalogue.put(completed(number))
+        catalogue.put(completed(number, updated_at=to_rfc3339(datetime.now(UTC))))
     await until(lambda: all(watch.is_final for watch in engine.watches.values()))
     assert count.tracks <= count.pages // 10
     assert len(await store.deliveries()) == 50
