@@ -136,6 +136,11 @@ class App:
             degraded.append(f"the API could not be read when it was last asked: {trouble}")
         for account, why in engine.upstream.accounts_in_trouble().items():
             degraded.append(f"the PixVerse account {account} cannot be used: {why}")
+        for followed in engine.follower:
+            if followed.is_told:
+                degraded.append(
+                    f"the list of the account {followed.account} cannot be read: {followed.trouble}"
+                )
         if self.reloader.error is not None:
             degraded.append("the changed watchlist is invalid, the earlier one is in force")
         return degraded
@@ -155,6 +160,7 @@ class App:
             config_error=self.reloader.error,
             is_running=True,
             now=self._clock.now(),
+            looked_at=self.engine.looked_at(),
         )
         return await asyncio.to_thread(masked, seen, self.reloader.masker.mask)
 
@@ -170,6 +176,7 @@ class App:
             degraded=health.degraded,
             clock_offset=engine.clock_offset,
             mask=self.reloader.masker.mask,
+            looked_at=engine.looked_at(),
         )
 
     def _handle_signals(self) -> None:

@@ -62,6 +62,10 @@ def _needs(overview: Overview, now: datetime, how_to_start: str) -> Iterator[Mat
     if _is_of_token(overview):
         what = f"useapi.net refuses the token ({_short(overview.api_reason)}): no track is read"
         yield Matter(what, "put a new one into useapi.token, then see whether it is taken: notifier doctor")
+    for account in overview.accounts:
+        if account.is_hopeless and account.trouble:
+            what = f"the list of the account {account.account} cannot be read: {_short(account.trouble)}"
+            yield Matter(what, "correct the address on the watchlist, or see to the account at useapi.net")
     for target in overview.targets:
         if target.state is GateState.PAUSED and not target.is_gone:
             length = _since(target.since, now)
@@ -86,7 +90,10 @@ def _has_work(overview: Overview) -> bool:
 
 
 def _has_unfinished(overview: Overview) -> bool:
-    return any(track.is_watched and not track.is_final for track in overview.tracks)
+    """Say whether there is anything to ask the API."""
+    return bool(overview.accounts) or any(
+        track.is_watched and not track.is_final for track in overview.tracks
+    )
 
 
 def _is_of_token(overview: Overview) -> bool:
@@ -109,6 +116,10 @@ def _notices(overview: Overview, now: datetime) -> Iterator[Matter]:
         is_asked = _has_unfinished(overview)
         again = _again("it is asked again", overview.api_until, overview, now)
         yield Matter(what, again if is_asked else "it is asked again once there is a track to read")
+    for account in overview.accounts:
+        if account.trouble and not account.is_hopeless and overview.api_reason is None:
+            what = f"the list of the account {account.account} was not read: {_short(account.trouble)}"
+            yield Matter(what, _again("it is looked at again", None, overview, now))
     for target in overview.targets:
         if target.state is GateState.WAITING and not target.is_gone:
             what = f"target {target.name} is waiting: {_short(target.reason)}"
@@ -144,7 +155,9 @@ def _counts(overview: Overview, now: datetime) -> str:
         if pending and following is not None and overview.is_running
         else ""
     )
-    return f"{tracks}, {done:,} done, {waiting}{later}"
+    count = len(overview.accounts)
+    accounts = f"{count:,} account{'' if count == 1 else 's'} followed, " if count else ""
+    return f"{accounts}{tracks}, {done:,} done, {waiting}{later}"
 
 
 def _again(what: str, moment: datetime | None, overview: Overview, now: datetime) -> str:

@@ -234,6 +234,11 @@ class Watch(Settings):
     interval: Duration | None = Field(default=None, description="How often this track is read.")
 
 
+def key_of(account: str) -> str:
+    """Return what is the same for an account however its address is spelt."""
+    return account.casefold()
+
+
 class AccountWatch(Settings):
     """An account whose new tracks are watched as they appear."""
 
@@ -254,6 +259,11 @@ class AccountWatch(Settings):
         description="Only tracks with this text in their name or prompt, in upper or lower case; '*' stands "
         "for anything in between. Of a list, one is enough.",
     )
+
+    @property
+    def key(self) -> str:
+        """What is the same however the address is spelt."""
+        return key_of(self.account)
 
     @property
     def filter(self) -> Filter:

@@ -9,16 +9,16 @@ import contextlib
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
 from notifier.aftermath import Equipment
 from notifier.clock import Clock, Leap, LeapWatch
-from notifier.config import AccountWatch, Config, Useapi, Watch
+from notifier.config import AccountWatch, Config, Useapi, Watch, key_of
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
-from notifier.follower import Followed, Follower, key_of
+from notifier.follower import Followed, Follower
 from notifier.gatebook import API_GATE, api_fingerprint
 from notifier.gathering import Gathering
 from notifier.metrics import Metrics
@@ -128,6 +128,7 @@ class Engine:
             api_now=lambda: clock.now() + self.clock_offset,
         )
         self.gathering.heard = self.follower.heard
+        self.gathering.is_followed = self.follower.follows
         self._poller.ended = self._ended
 
     async def start(self) -> None:
@@ -172,6 +173,11 @@ class Engine:
     def _note_loaded(self) -> None:
         self.loaded_at = self._clock.now()
         self.metrics.config_loaded(self.loaded_at)
+
+    def looked_at(self) -> dict[str, datetime]:
+        """Return when the list of each account was last looked at, which the state file tells later."""
+        looks = ((followed.key, followed.looked_at) for followed in self.follower)
+        return {key: moment for key, moment in looks if moment is not None}
 
     @property
     def has_work(self) -> bool:
@@ -225,7 +231,7 @@ class Engine:
     async def _apply_watches(self, config: Config) -> None:
         """Add, change and remove watches; those that stay as they are keep their timing."""
         listed = {watch.audio_id: watch for watch in config.tracks}
-        accounts = {key_of(entry.account): entry for entry in config.accounts}
+        accounts = {entry.key: entry for entry in config.accounts}
         for followed in self.follower.drop(but=accounts):  # NB: first, lest a page brings more of them
             self.schedule.remove_look(followed.key)
         ended = self._ended_lately = set()

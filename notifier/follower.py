@@ -16,7 +16,7 @@ import structlog
 
 from notifier.bookmark import Bookmark, Item, Sheet, raised, read
 from notifier.clock import Clock
-from notifier.config import AccountWatch, Config
+from notifier.config import AccountWatch, Config, key_of
 from notifier.delivery import Backoff
 from notifier.event import Alert, Problem
 from notifier.filter import Filter, Verdict
@@ -91,12 +91,7 @@ class Followed:
     @property
     def key(self) -> str:
         """What is the same however the address is spelt."""
-        return key_of(self.account)
-
-
-def key_of(account: str) -> str:
-    """Return what is the same for an account however its address is spelt."""
-    return account.casefold()
+        return self.entry.key
 
 
 Follow = Callable[[Followed, Mapping[str, Sighting | None]], Awaitable[None]]
@@ -139,6 +134,10 @@ class Follower:
         """Return an account if it is followed."""
         return self._accounts.get(key_of(account))
 
+    def follows(self, account: str) -> bool:
+        """Say whether an account is followed."""
+        return self.get(account) is not None
+
     def drop(self, *, but: Collection[str]) -> list[Followed]:
         """Follow some accounts only, and return the others."""
         gone = [followed for key, followed in self._accounts.items() if key not in but]
@@ -155,7 +154,7 @@ class Follower:
         for entry in config.accounts:
             followed = self.get(entry.account)
             if followed is None:
-                followed = self._begun(config, entry, rows.get(key_of(entry.account)))
+                followed = self._begun(config, entry, rows.get(entry.key))
                 self._accounts[followed.key] = followed
                 new.append(followed)
             followed.entry = entry
@@ -164,7 +163,7 @@ class Follower:
         return new
 
     def _begun(self, config: Config, entry: AccountWatch, row: AccountRow | None) -> Followed:
-        is_told = key_of(entry.account) in self._reporter.subjects(Problem.ACCOUNT_UNREADABLE)
+        is_told = entry.key in self._reporter.subjects(Problem.ACCOUNT_UNREADABLE)
         return Followed(
             entry,
             config.interval_of(entry),

@@ -147,6 +147,8 @@ class Gathering:
 
         A watch that enters meanwhile is told of by the same page. It must not look at the list itself.
         """
+        self.is_followed: Callable[[str], bool] = lambda _account: False
+        """Says of which accounts somebody looks at the list though nothing of them is watched."""
         self.requests = 0
         """How many requests a turn of all unfinished watches takes, about."""
         self._poller = poller
@@ -189,7 +191,7 @@ class Gathering:
     def _close(self, room: _Room) -> None:
         """Forget an account of which nothing is watched."""
         is_in_use = room.list is not None and room.list.flight.locked()
-        if not room.watches and not is_in_use:
+        if not room.watches and not is_in_use and not self.is_followed(room.account):
             self._rooms.pop(room.account, None)
 
     def _list(self, room: _Room) -> _List:

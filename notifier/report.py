@@ -1,17 +1,20 @@
 """What ``notifier status`` and ``/api/status`` say, put together from the state file and the watchlist."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from notifier.clock import to_rfc3339
-from notifier.config import Config
+from notifier.config import AccountWatch, Config
 from notifier.document import Scalar
+from notifier.event import Problem
 from notifier.gate import GateState
 from notifier.gatebook import API_GATE
 from notifier.settings import Unresolved
-from notifier.store import AttemptRow, Backlog, DeliveryRow, Store, StoredGate, TrackRow
+from notifier.store import AccountRow, AttemptRow, Backlog, DeliveryRow, Store, StoredGate, TrackRow
+from notifier.text import headed
 from notifier.track import Status
 
 AWAY = "not on the watchlist: its deliveries wait for its return"
@@ -52,6 +55,24 @@ class TargetStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountStatus:
+    """An account that is followed, as people see it."""
+
+    account: str
+    name: str | None
+    looked_at: datetime | None
+    """When its list was last looked at."""
+    found: int
+    """How many tracks it has brought, of those that are remembered."""
+    last_found: datetime | None
+    under_way: int
+    trouble: str | None
+    """Why its list cannot be read."""
+    is_hopeless: bool = False
+    """Whether that needs a person."""
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """Everything that ``status`` shows."""
 
@@ -62,6 +83,7 @@ class Overview:
     api_reason: str | None
     tracks: tuple[TrackStatus, ...]
     targets: tuple[TargetStatus, ...]
+    accounts: tuple[AccountStatus, ...] = ()
     api_until: datetime | None = None
     """When the API is asked again, if it is not asked before."""
 
@@ -79,23 +101,31 @@ async def overview(
     config_error: str | None,
     is_running: bool,
     now: datetime,
+    looked_at: Mapping[str, datetime] = MappingProxyType({}),
 ) -> Overview:
-    """Put the overview together; no store stands for a state file that does not exist yet."""
+    """Put the overview together; no store stands for a state file that does not exist yet.
+
+    `looked_at` says when the lists of accounts were last looked at, where that is known better.
+    """
     tracks = await store.tracks() if store is not None else []
     gates = await store.gates() if store is not None else {}
     backlogs = await store.backlogs() if store is not None else {}
     errors = await store.newest_errors() if store is not None else {}
+    keys = {entry.key for entry in config.accounts} if config is not None else set()
+    followed = await store.followed(keys) if store is not None else {}
+    accounts = await _accounts(store, config, looked_at)
     api = gates.get(API_GATE)
     return Overview(
         is_running,
         config_file,
         config_error,
         *_api(api, now),
-        tuple(_tracks(tracks, config)),
+        tuple(_tracks(tracks, config, followed)),
         tuple(
             replace(target, newest_error=errors.get(target.name))
             for target in _targets(gates, backlogs, config, now)
         ),
+        accounts,
         now + api.remaining(now) if api is not None and not api.is_open(now) else None,
     )
 
@@ -110,6 +140,7 @@ def masked(overview: Overview, mask: Callable[[str], str]) -> Overview:
         overview,
         api_reason=said(overview.api_reason),
         tracks=tuple(replace(one, name=mask(one.name), status=mask(one.status)) for one in overview.tracks),
+        accounts=tuple(replace(one, trouble=said(one.trouble)) for one in overview.accounts),
         targets=tuple(
             replace(one, reason=said(one.reason), newest_error=said(one.newest_error))
             for one in overview.targets
@@ -122,15 +153,58 @@ def _api(gate: StoredGate | None, now: datetime) -> tuple[GateState, str | None]
     return (GateState.OPEN, None) if gate is None or is_open else (gate.state, gate.reason)
 
 
-def _tracks(rows: list[TrackRow], config: Config | None) -> list[TrackStatus]:
+async def _accounts(
+    store: Store | None, config: Config | None, looked_at: Mapping[str, datetime]
+) -> tuple[AccountStatus, ...]:
+    entries = config.accounts if config is not None else ()
+    if not entries:
+        return ()
+    rows = await store.accounts() if store is not None else {}
+    problems = await store.problems() if store is not None else set()
+    hopeless = {subject for problem, subject in problems if problem is Problem.ACCOUNT_UNREADABLE}
+    known = [entry for entry in entries if not isinstance(entry.account, Unresolved)]
+    return tuple(
+        account_status(
+            entry, rows.get(entry.key), looked_at.get(entry.key), is_hopeless=entry.key in hopeless
+        )
+        for entry in known
+    )
+
+
+def account_status(
+    entry: AccountWatch, row: AccountRow | None, looked_at: datetime | None, *, is_hopeless: bool
+) -> AccountStatus:
+    """Return how an account is followed; `looked_at` if that is known better than the state file does."""
+    row = row or AccountRow(entry.key, None, None, None)
+    return AccountStatus(
+        entry.account,
+        _label(entry.name),
+        looked_at or row.looked_at,
+        row.found,
+        row.last_found,
+        row.under_way,
+        row.trouble,
+        is_hopeless,
+    )
+
+
+def headings(config: Config, followed: Mapping[str, str]) -> dict[str, str | None]:
+    """Return what stands before the names of the tracks that accounts have brought."""
+    labels = {entry.key: _label(entry.name) for entry in config.accounts}
+    return {audio_id: labels[key] for audio_id, key in followed.items() if key in labels}
+
+
+def _tracks(rows: list[TrackRow], config: Config | None, followed: Mapping[str, str]) -> list[TrackStatus]:
     labels = {} if config is None else {watch.audio_id: _label(watch.name) for watch in config.tracks}
+    brought = {} if config is None else headings(config, followed)
+    named = {**{audio_id: headed(before, audio_id) for audio_id, before in brought.items()}, **labels}
     seen = [
         TrackStatus(
             row.audio_id,
-            labels.get(row.audio_id) or row.name or row.audio_id,
+            labels.get(row.audio_id) or _own_name(row, labels, brought),
             row.sighting.status,
             row.sighting.is_final,
-            row.audio_id in labels if config is not None else row.unwatched_since is None,
+            row.audio_id in named if config is not None else row.unwatched_since is None,
             row.sighting.first_seen,
             row.changed_at,
             None if row.sighting.is_final else row.sighting.stalled_at,
@@ -140,10 +214,16 @@ def _tracks(rows: list[TrackRow], config: Config | None) -> list[TrackStatus]:
     known = {row.audio_id for row in rows}
     unseen = [
         TrackStatus(audio_id, label or audio_id, Status.UNKNOWN, False, True, None, None)
-        for audio_id, label in labels.items()
+        for audio_id, label in named.items()
         if audio_id not in known and not isinstance(audio_id, Unresolved)
     ]
     return [*unseen, *seen]
+
+
+def _own_name(row: TrackRow, labels: Collection[str], brought: Mapping[str, str | None]) -> str:
+    """Return what a track without a label is called, behind the label of its account."""
+    heading = None if row.audio_id in labels else brought.get(row.audio_id)
+    return headed(heading, row.name or row.audio_id)
 
 
 def _label(name: str | None) -> str | None:
@@ -186,6 +266,18 @@ def overview_json(overview: Overview) -> dict[str, Any]:
             "error": overview.config_error,
         },
         "api": {"state": overview.api_state.value, "reason": overview.api_reason},
+        "accounts": [
+            {
+                "account": account.account,
+                "name": account.name,
+                "looked_at": _moment(account.looked_at),
+                "found": account.found,
+                "last_found": _moment(account.last_found),
+                "under_way": account.under_way,
+                "trouble": account.trouble,
+            }
+            for account in overview.accounts
+        ],
         "tracks": [
             {
                 "audio_id": track.audio_id,

@@ -162,6 +162,7 @@ async def test_status_before_the_first_run_is_empty(watchlist: Path, tmp_path: P
             {"name": "band-room", "type": "slack", **OPEN, **NOTHING},
         ],
         "deliveries": NOTHING,
+        "accounts": [],
     }
     assert sorted(path.name for path in tmp_path.iterdir()) == ["watchlist.yaml"]
 

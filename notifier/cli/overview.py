@@ -8,7 +8,7 @@ from notifier import display, paths
 from notifier.attention import Matter, standing
 from notifier.duration import ago, until
 from notifier.gate import GateState
-from notifier.report import Overview, TargetStatus, TrackStatus
+from notifier.report import AccountStatus, Overview, TargetStatus, TrackStatus
 from notifier.track import Status
 
 _MOST_UNDER_WAY = 12
@@ -41,6 +41,9 @@ def show(overview: Overview, now: datetime, *, is_all: bool) -> None:
     counts = f"{totals.pending} waiting, {totals.dead} dead, {totals.delivered} delivered"
     display.line(f"{overview.config_file} is {is_valid}; deliveries: {counts}", style="dim")
     display.gap()
+    if overview.accounts:
+        _accounts(overview.accounts, now)
+        display.gap()
     _tracks(overview.tracks, now, is_all=is_all)
     display.gap()
     targets = sorted(overview.targets, key=_is_well) if display.is_terminal() else overview.targets
@@ -60,6 +63,26 @@ def _matters(word: str, style: str, matters: Sequence[Matter], *, is_all: bool) 
         more = f"{len(matters) - len(shown):,} more"
         told.append(display.Entry(word, style, more, "", "all of them: notifier status --all"))
     return told
+
+
+def _accounts(accounts: Sequence[AccountStatus], now: datetime) -> None:
+    """Print the accounts that are followed, and what they have brought."""
+    display.table(
+        "Accounts",
+        ("account", "looked at", "found", "last", "under way", "what"),
+        (
+            (
+                account.account if account.name is None else f"{account.name} ({account.account})",
+                ago(account.looked_at, now),
+                str(account.found),
+                ago(account.last_found, now),
+                str(account.under_way),
+                _reason(account.trouble or ""),
+            )
+            for account in accounts
+        ),
+        empty="no accounts",
+    )
 
 
 def _tracks(tracks: Sequence[TrackStatus], now: datetime, *, is_all: bool) -> None:

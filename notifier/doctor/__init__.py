@@ -77,8 +77,11 @@ def _config(
         for line in error.lines():
             yield Finding(Check.CONFIG, file, Health.FAILED, line.removeprefix(f"{file}:"), advice)
     elif loaded is not None:
-        watches, targets = len(loaded.config.watch), len(loaded.config.targets)
-        detail = f"valid, its secrets are there: {_count(watches, 'watch')}, {_count(targets, 'target')}"
+        config = loaded.config
+        watches, targets = len(config.tracks), len(config.targets)
+        accounts = f", {_count(len(config.accounts), 'account')}" if config.accounts else ""
+        counts = f"{_count(watches, 'watch')}{accounts}, {_count(targets, 'target')}"
+        detail = f"valid, its secrets are there: {counts}"
         yield Finding(Check.CONFIG, file, Health.OK, detail)
         for warning in loaded.warnings:
             line = warning.line(file).removeprefix(f"{file}:")

@@ -15,6 +15,7 @@ class Check(StrEnum):
     TOKEN = "token"  # noqa: S105 - what is looked at
     CLOCK = "clock"
     WATCH = "watch"
+    ACCOUNT = "account"
     TARGET = "target"
     ROUTE = "route"
 

@@ -12,7 +12,7 @@ from notifier.config import Useapi
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.gate import GateState
 from notifier.gatebook import API_GATE, OF_TOKEN, api_fingerprint, fingerprint, limit_gate, service_gate
-from notifier.store import Backlog, StorageError, Store, StoredGate, TrackRow, is_running
+from notifier.store import AccountRow, Backlog, StorageError, Store, StoredGate, TrackRow, is_running
 from notifier.store.health import FileHealth, files_of, look, may_write, room
 from notifier.targets import Target
 from notifier.text import one_line
@@ -36,6 +36,7 @@ class Remembered:
     gates: Mapping[str, StoredGate] = field(default_factory=dict)
     backlogs: Mapping[str, Backlog] = field(default_factory=dict)
     salt: str = ""
+    accounts: Mapping[str, AccountRow] = field(default_factory=dict)
 
     def gate_of(self, target: Target) -> StoredGate | None:
         """Return how the gate of a target's remote end stands; None for one that was never posted to."""
@@ -94,6 +95,7 @@ async def _read(path: Path) -> Remembered:
             await store.gates(),
             await store.backlogs(),
             await store.known_salt() or "",
+            await store.accounts(),
         )
 
 

@@ -5,7 +5,7 @@ how the token is, and the others follow at the watchlist's rate, no more of them
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -13,21 +13,32 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from notifier.clock import Clock
-from notifier.config import Config, Useapi, Watch
+from notifier.config import AccountWatch, Config, Useapi, Watch, key_of
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.doctor.routes import label
 from notifier.doctor.storage import Remembered
 from notifier.duration import ago, spell
-from notifier.store import TrackRow
+from notifier.store import AccountRow, TrackRow
 from notifier.text import one_line
 from notifier.track import Status, Track
-from notifier.useapi import NotFound, Reading, Refused, Trouble, Unreadable, UseApi
+from notifier.useapi import (
+    NotFound,
+    Page,
+    PageReading,
+    Reading,
+    Refused,
+    Trouble,
+    Unreadable,
+    UseApi,
+    account_of,
+)
 
 MOST_READ = 20
 _SKEW = timedelta(seconds=30)
 _LONG = timedelta(seconds=5)
 _NOTHING_TO_DO = "nothing: it is read again by itself"
 _REACH = "check the network and useapi.base_url, if it is set; else wait: it is asked again by itself"
+_LIST = "correct the address on the watchlist, or see to the PixVerse account at useapi.net"
 _RESTART = "in the service, a changed credential then needs: sudo systemctl restart notifier"
 
 
@@ -84,12 +95,14 @@ class _Visit:
         plan = unfinished[: self._most]
         first = await self._read(self._address(plan))
         token, clock = self._token(first), self._skew()
+        accounts = [finding async for finding in self._accounts()]
         readings = dict(zip((watch.audio_id for watch in plan), await self._rest(first, plan), strict=True))
         read = {audio_id: reading for audio_id, reading in readings.items() if reading is not None}
         now, unread = self._clock.now(), len(unfinished) - len(read)
         return [
             token,
             clock,
+            *accounts,
             *_from_memory(self._config, self._remembered, read, now),
             *_unread(self._config, self._remembered, len(read), self._why_unread(unread)),
         ]
@@ -100,6 +113,30 @@ class _Visit:
         if watches:
             return self._api.url_of(watches[0].audio_id)
         return URL(f"{self._config.useapi.base_url}/music/?limit=1", encoded=True)
+
+    async def _accounts(self) -> AsyncIterator[Finding]:
+        """Read the first page of the list of each account that is followed, at the watchlist's rate."""
+        for entry in self._config.accounts:
+            if self._refused is not None:
+                yield _account(entry, Health.SKIPPED, f"not read: {one_line(self._refused.reason)}")
+                continue
+            await self._clock.sleep(self._config.useapi.rate.spacing.total_seconds())
+            reading = await self._api.read_page(entry.account)
+            if isinstance(reading, Refused) and reading.trouble is not Trouble.ACCOUNT:
+                self._refused = reading
+            yield self._listed(entry, reading)
+
+    def _listed(self, entry: AccountWatch, reading: PageReading) -> Finding:
+        if not isinstance(reading, Page):
+            detail = f"its list cannot be read: {one_line(reading.reason)}"
+            return _account(entry, Health.FAILED, detail, _LIST)
+        brought = _brought(self._remembered.accounts.get(entry.key), self._clock.now())
+        theirs = {account_of(one.audio_id) for one in reading.entries}
+        if theirs and entry.key not in map(key_of, theirs):
+            detail = f"its list has no track of it, but of {one_line(', '.join(sorted(theirs)))}"
+            return _account(entry, Health.WARNING, detail, _LIST)
+        count = f"{len(reading.entries)}{'' if reading.next_offset is None else ' and more'}"
+        return _account(entry, Health.OK, f"its list can be read, {count} in it; {brought}")
 
     async def _rest(self, first: Reading, plan: Sequence[Watch]) -> list[Reading | None]:
         """Read the other tracks at the rate of the watchlist, until the API refuses."""
@@ -150,6 +187,19 @@ class _Visit:
         if self._refused is not None:
             return one_line(self._refused.reason)
         return f"a glance reads {self._most} at the most" if unread else ""
+
+
+def _account(entry: AccountWatch, health: Health, detail: str, advice: str = "") -> Finding:
+    name = "" if entry.name is None else one_line(label(entry))
+    return Finding(Check.ACCOUNT, entry.account, health, detail, advice, name=name)
+
+
+def _brought(row: AccountRow | None, now: datetime) -> str:
+    """Say what the list of an account has brought so far."""
+    if row is None or row.looked_at is None:
+        return "the daemon has not looked at it yet"
+    last = f", the last one {ago(row.last_found, now)}" if row.last_found else ""
+    return f"looked at {ago(row.looked_at, now)}, {row.found:,} found{last}"
 
 
 def _judged(reading: Reading) -> tuple[Health, str, str]:

@@ -13,6 +13,7 @@ from notifier.config import Config
 from notifier.estimate import Experience, Making, making_of
 from notifier.page.catalogue import Catalogue, Query, Selection, Standing, arrange, asked, select
 from notifier.page.wording import Known, Situation, View
+from notifier.report import headings
 from notifier.store import StorageError, Store
 from notifier.track import Track
 
@@ -133,9 +134,11 @@ class StatusPage:
         revision = await self._store.revision()
         if known is not None and is_same and known.revision == revision:
             return known
-        glance = await self._store.glance(recent=_RECENT, dead=_DEAD)
+        accounts = {entry.key for entry in config.accounts}
+        glance = await self._store.glance(recent=_RECENT, dead=_DEAD, followed=accounts)
         labels = {watch.audio_id: watch.name for watch in config.tracks}
-        catalogue = await asyncio.to_thread(arrange, glance.tracks, labels)
+        brought = headings(config, glance.followed)
+        catalogue = await asyncio.to_thread(arrange, glance.tracks, labels, brought)
         facts = Known(glance, catalogue, await self._learn(catalogue))
         ended = perf_counter()
         rest = min((ended - began) * _SHARE, _LONGEST_REST)

@@ -1,13 +1,15 @@
 """All tracks, sorted by what has become of them, and the few of them that one page of a list shows. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain
 from operator import attrgetter
+from types import MappingProxyType
 from urllib.parse import urlencode
 
 from notifier.store import TrackLine
+from notifier.text import headed
 from notifier.track import Status
 
 PER_PAGE = 50
@@ -62,14 +64,19 @@ class Catalogue:
     """What is ready, failed or missing, in the order of change."""
     labels: Mapping[str, str | None]
     """What the watchlist calls the tracks that it names."""
+    headings: Mapping[str, str | None] = field(default_factory=dict)
+    """What stands before the names of those that accounts have brought."""
 
     def name(self, line: TrackLine) -> str:
         """Return what people call a track."""
-        return self.labels.get(line.audio_id) or line.name or line.audio_id
+        if line.audio_id in self.labels:
+            return self.labels[line.audio_id] or line.name or line.audio_id
+        return headed(self.headings.get(line.audio_id), line.name or line.audio_id)
 
     def standing(self, line: TrackLine) -> Standing:
         """Return what has become of a track."""
-        return Standing.REMOVED if line.audio_id not in self.labels else outcome(line)
+        is_watched = line.audio_id in self.labels or line.audio_id in self.headings
+        return outcome(line) if is_watched else Standing.REMOVED
 
     def count(self, standing: Standing | None = None) -> int:
         """Return how many tracks have a standing; None: how many there are."""
@@ -78,12 +85,16 @@ class Catalogue:
         return len(self.tracks[standing])
 
 
-def arrange(lines: Iterable[TrackLine], labels: Mapping[str, str | None]) -> Catalogue:
+def arrange(
+    lines: Iterable[TrackLine],
+    labels: Mapping[str, str | None],
+    headings: Mapping[str, str | None] = MappingProxyType({}),
+) -> Catalogue:
     """Sort what the state file knows and what the watchlist names. Takes a while with thousands."""
-    unread = dict.fromkeys(labels)
+    unread = dict.fromkeys([*labels, *headings])
     sorted_in: dict[Standing, list[TrackLine]] = {standing: [] for standing in Standing}
     for line in lines:
-        is_watched = line.audio_id in labels
+        is_watched = line.audio_id in labels or line.audio_id in headings
         unread.pop(line.audio_id, None)
         sorted_in[outcome(line) if is_watched else Standing.REMOVED].append(line)
     sorted_in[Standing.WORKING].sort(key=_FIRST)
@@ -92,7 +103,7 @@ def arrange(lines: Iterable[TrackLine], labels: Mapping[str, str | None]) -> Cat
         sorted_in[standing].sort(key=_LATEST, reverse=True)
     ended = [*chain(sorted_in[Standing.READY], sorted_in[Standing.FAILED], sorted_in[Standing.MISSING])]
     ended.sort(key=_LATEST, reverse=True)
-    return Catalogue(sorted_in, ended, labels)
+    return Catalogue(sorted_in, ended, labels, headings)
 
 
 def outcome(line: TrackLine) -> Standing:

@@ -52,6 +52,23 @@ class TrackView:
 
 
 @dataclass(frozen=True, slots=True)
+class AccountView:
+    """An account that is followed, as the page shows it."""
+
+    key: str
+    account: str
+    name: str | None
+    word: str
+    tone: Tone | None
+    looked: Moment | None
+    found: int
+    last: Moment | None
+    """When its list last brought a track."""
+    under_way: int
+    trouble: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TargetView:
     """A target as the page shows it."""
 
@@ -104,6 +121,7 @@ class Page:
     choices: Sequence[Choice]
     selection: Selection
     tracks: Sequence[TrackView]
+    accounts: Sequence[AccountView]
     targets: Sequence[TargetView]
     totals: Backlog
     recent: Sequence[DeliveryView]

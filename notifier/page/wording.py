@@ -5,12 +5,12 @@ Everything foreign is cleaned and masked here, and escaped by the template.
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from notifier import __version__
 from notifier.clock import from_rfc3339, to_rfc3339
-from notifier.config import Config
+from notifier.config import AccountWatch, Config
 from notifier.delivery import DeliveryState
 from notifier.duration import ago, spell
 from notifier.estimate import Experience, Left
@@ -19,8 +19,8 @@ from notifier.gate import GateState
 from notifier.gatebook import API_GATE
 from notifier.message import Message, Tone, compose
 from notifier.page.catalogue import Catalogue, Query, Selection, Standing, outcome
-from notifier.page.content import Choice, DeliveryView, Moment, Page, TargetView, TrackView
-from notifier.report import AWAY
+from notifier.page.content import AccountView, Choice, DeliveryView, Moment, Page, TargetView, TrackView
+from notifier.report import AWAY, account_status
 from notifier.store import Backlog, Glance, StoredGate, Told, TrackLine
 from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Track
@@ -49,6 +49,9 @@ _STATES = {
     DeliveryState.PENDING: ("waiting", Tone.WARNING),
     DeliveryState.DEAD: ("given up", Tone.BAD),
 }
+_FOLLOWED: tuple[str, Tone | None] = ("followed", Tone.GOOD)
+_NOT_LOOKED_AT: tuple[str, Tone | None] = ("not looked at yet", None)
+_NOT_READABLE: tuple[str, Tone | None] = ("not readable", Tone.WARNING)
 _TONES = {GateState.OPEN: Tone.GOOD, GateState.WAITING: Tone.WARNING, GateState.PAUSED: Tone.BAD}
 
 
@@ -66,6 +69,8 @@ class Situation:
     degraded: Sequence[str]
     clock_offset: timedelta
     """By how much the API's clock is ahead of ours."""
+    looked_at: Mapping[str, datetime] = field(default_factory=dict)
+    """When the lists of accounts were last looked at."""
     mask: Callable[[str], str] = str
     """Takes out of a text what must not be shown."""
 
@@ -115,6 +120,7 @@ class View:
             choices=[*self._choices(selection.query)],
             selection=selection,
             tracks=[self._track(line, tracks.get(line.audio_id)) for line in selection.lines],
+            accounts=[self._account(entry, glance) for entry in situation.config.accounts],
             targets=self._targets(glance),
             totals=Backlog.total(glance.backlogs.values()),
             recent=[self._delivery(told) for told in glance.recent],
@@ -208,6 +214,25 @@ class View:
         """Return the audio's address unless it holds a secret of ours."""
         told = track.text("url") if track is not None else None
         return message.url if told is not None and self._mask(told) == told else None
+
+    def _account(self, entry: AccountWatch, glance: Glance) -> AccountView:
+        looked_at = self._situation.looked_at.get(entry.key)
+        status = account_status(entry, glance.accounts.get(entry.key), looked_at, is_hopeless=False)
+        word, tone = _FOLLOWED if status.looked_at else _NOT_LOOKED_AT
+        if status.trouble:
+            word, tone = _NOT_READABLE
+        return AccountView(
+            key=_key("account", entry.key),
+            account=self._line(entry.account),
+            name=None if status.name is None else self._line(status.name, _LONGEST_NAME),
+            word=word,
+            tone=tone,
+            looked=self._ago(status.looked_at) if status.looked_at else None,
+            found=status.found,
+            last=self._ago(status.last_found) if status.last_found else None,
+            under_way=status.under_way,
+            trouble=self._line(status.trouble) if status.trouble else None,
+        )
 
     def _targets(self, glance: Glance) -> list[TargetView]:
         configured = self._situation.config.targets

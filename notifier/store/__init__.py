@@ -220,8 +220,8 @@ class Store:
         """Return the tracks that accounts have brought and that have not ended, with their accounts."""
         return await self._run(accounts.under_way)
 
-    async def followed(self, accounts_: Collection[str]) -> set[str]:
-        """Return all tracks that some accounts have brought."""
+    async def followed(self, accounts_: Collection[str]) -> dict[str, str]:
+        """Return all tracks that some accounts have brought, with their accounts."""
         return await self._run(lambda connection: accounts.followed(connection, accounts_))
 
     async def forget_problems(self, problems: Collection[tuple[Problem, str]]) -> None:
@@ -282,9 +282,12 @@ class Store:
         """Return what changes whenever anybody has changed the state file."""
         return await self._run(glance.revision)
 
-    async def glance(self, *, recent: int, dead: int) -> Glance:
-        """Return the whole at one moment, with the last deliveries and dead letters, so many of each."""
-        return await self._run(partial(glance.glance, recent=recent, dead=dead))
+    async def glance(self, *, recent: int, dead: int, followed: Collection[str] = ()) -> Glance:
+        """Return the whole at one moment, with the last deliveries and dead letters, so many of each.
+
+        What accounts have brought is told of those that are `followed`.
+        """
+        return await self._run(partial(glance.glance, recent=recent, dead=dead, followed=followed))
 
     async def documents(self, audio_ids: Sequence[str]) -> dict[str, Track]:
         """Return tracks as the API last returned them, by audio_id."""

@@ -103,10 +103,10 @@ def under_way(connection: sqlite3.Connection) -> dict[str, str]:
     return dict(connection.execute(_UNDER_WAY).fetchall())
 
 
-def followed(connection: sqlite3.Connection, accounts: Collection[str]) -> set[str]:
-    """Return all tracks that some accounts have brought."""
-    rows = connection.execute("SELECT audio_id, account FROM followed")
-    return {audio_id for audio_id, account in rows if account in accounts}
+def followed(connection: sqlite3.Connection, accounts: Collection[str]) -> dict[str, str]:
+    """Return all tracks that some accounts have brought, with their accounts."""
+    rows = connection.execute("SELECT audio_id, account FROM followed") if accounts else ()
+    return {audio_id: account for audio_id, account in rows if account in accounts}
 
 
 def keep_only(connection: sqlite3.Connection, accounts: Collection[str]) -> None:

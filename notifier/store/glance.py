@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from typing import NamedTuple
 from notifier.clock import from_rfc3339
 from notifier.delivery import DeliveryState
 from notifier.event import Event, from_stored
-from notifier.store import reading
-from notifier.store.rows import Backlog, StoredGate
+from notifier.store import accounts, reading
+from notifier.store.rows import AccountRow, Backlog, StoredGate
 from notifier.track import NotATrackError, Track, parse
 
 _MOST_ATTEMPTS = 500
@@ -61,6 +61,9 @@ class Glance:
     """The last deliveries that were tried and are no dead letters, the latest first."""
     dead: Sequence[Told]
     """The last dead letters, the latest first."""
+    accounts: Mapping[str, AccountRow] = field(default_factory=dict)
+    followed: Mapping[str, str] = field(default_factory=dict)
+    """The tracks that accounts have brought, with the accounts."""
 
 
 _TOLD = (
@@ -92,7 +95,9 @@ def revision(connection: sqlite3.Connection) -> tuple[int, int]:
     return reading.data_version(connection), connection.total_changes
 
 
-def glance(connection: sqlite3.Connection, *, recent: int, dead: int) -> Glance:
+def glance(
+    connection: sqlite3.Connection, *, recent: int, dead: int, followed: Collection[str] = ()
+) -> Glance:
     """Return the state file as the page shows it, with so many deliveries of each kind."""
     backlogs = reading.backlogs(connection)
     return Glance(
@@ -101,6 +106,8 @@ def glance(connection: sqlite3.Connection, *, recent: int, dead: int) -> Glance:
         backlogs,
         _recent(connection, recent),
         _dead(connection, [target for target, backlog in backlogs.items() if backlog.dead], dead),
+        accounts.accounts(connection) if followed else {},
+        accounts.followed(connection, followed),
     )
 
 

@@ -96,7 +96,7 @@ async def test_an_account_that_leaves_the_watchlist_is_forgotten_but_not_what_it
     await store.mark_watched([audio_id(2)], now=NOON + DAY, accounts=[YOU])
     assert [*await store.accounts()] == [YOU]
     assert await store.problems() == {(Problem.ACCOUNT_UNREADABLE, YOU)}
-    assert await store.followed([ME, YOU]) == {audio_id(1), audio_id(2)}
+    assert await store.followed([ME, YOU]) == {audio_id(1): ME, audio_id(2): ME}
     unwatched = {row.audio_id: row.unwatched_since for row in await store.tracks()}
     assert unwatched == {audio_id(1): NOON + DAY, audio_id(2): None}
     await store.mark_watched([], now=NOON + DAY, accounts=[ME])
@@ -121,7 +121,7 @@ async def test_what_was_found_is_forgotten_so_long_after_its_end_unless_it_has_a
     assert await store.forget(unwatched_before=NOON - DAY, watched=[audio_id(2)]) == 0
     await store.forget(unwatched_before=NOON, watched=[audio_id(2)])
     assert sorted(await store.sightings()) == [audio_id(2), audio_id(3)]
-    assert await store.followed([ME]) == {audio_id(2), audio_id(3)}
+    assert await store.followed([ME]) == {audio_id(2): ME, audio_id(3): ME}
     assert (await store.accounts())[ME].found == 2
 
 

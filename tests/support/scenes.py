@@ -45,6 +45,8 @@ class Scene:
         }
         self.stalled_after = "3000d"
         self.http: str | None = None
+        self.accounts: Sequence[Mapping[str, Any]] = ()
+        """Entries that follow accounts, behind those of tracks."""
         api.otherwise(lambda request: answer(track(int(request.path.rpartition(":")[2]))))
         receiver.otherwise(accepting)
 
@@ -63,7 +65,10 @@ class Scene:
             "defaults": {"notify": [*(self.targets if self.notify is None else self.notify)]},
             "alerts": [*self.alerts],
             "state": str(self.state),
-            "watch": [{"audio_id": audio_id(number), "name": f"Track {number}"} for number in numbers],
+            "watch": [
+                *({"audio_id": audio_id(number), "name": f"Track {number}"} for number in numbers),
+                *self.accounts,
+            ],
         }
         if self.http is not None:
             watchlist["http"] = self.http
