@@ -290,6 +290,7 @@ class Engine:
         if watch.account is not None and self.watches.get(watch.audio_id) is watch:
             del self.watches[watch.audio_id]
             self._ended_lately.add(watch.audio_id)
+            self.schedule.remove(watch.audio_id)
 
     def _remove(self, audio_id: str) -> None:
         watch = self.watches.pop(audio_id)
