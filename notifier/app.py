@@ -14,7 +14,7 @@ import structlog
 
 from notifier import __version__
 from notifier import log as logging_setup
-from notifier.clock import Clock, SystemClock
+from notifier.clock import Clock, SystemClock, until_next_second
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import Loaded
@@ -27,8 +27,7 @@ from notifier.systemd import ServiceManager
 from notifier.vitals import PATIENCE, Vitals
 from notifier.web import Health, Site, Views
 
-_TICK = 1.0
-_LOOK_AT_STORE_EVERY = 2
+_LOOK_AT_STORE_EVERY = 3
 _GIVE_UP_EVERY = 15
 _TIDY_FIRST, _TIDY_EVERY = 600, 3600
 _WATCHDOG_AT_MOST = 10.0
@@ -243,7 +242,7 @@ class App:
     async def _every_second(self) -> None:
         tick, status = 0, self.summary()
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(until_next_second(self._clock.awake()))
             tick += 1
             await self._watch_parts()
             await self.engine.watch_clocks()
@@ -262,7 +261,9 @@ class App:
     async def _look_at_watchlist(self) -> None:
         """Take what a person changes. Apart from the other duties, lest a disk that hangs stops them."""
         while True:
-            await asyncio.sleep(_TICK)
+            await asyncio.sleep(until_next_second(self._clock.awake()))
+            if not self.reloader.is_curious:
+                await asyncio.sleep(until_next_second(self._clock.awake()))
             await self.reloader.look()
 
     async def _watch_parts(self) -> None:

@@ -116,6 +116,15 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+def until_next_second(seconds: float) -> float:
+    """Return how long to sleep until a whole second of a clock, which is half a second away at the least.
+
+    What is done every second is done in the same moment then: to wake up costs more than most of it.
+    """
+    pause = 1.0 - seconds % 1.0
+    return pause if pause >= 0.5 else pause + 1.0
+
+
 def to_rfc3339(moment: datetime) -> str:
     """Write an aware moment as RFC 3339 in UTC with milliseconds: ``2026-06-23T12:38:20.123Z``."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

@@ -15,7 +15,7 @@ _RESTED = 2.0
 
 
 class FileWatch:
-    """Remembers which content of a file is known. Call `look` about once a second."""
+    """Remembers which content of a file is known. Call `look` every second or two."""
 
     def __init__(self, file: str, known: str) -> None:
         self._file = Path(file)
@@ -38,6 +38,11 @@ class FileWatch:
     def has_settled_on(self, digest: str) -> bool:
         """Say whether this is the content that two looks have agreed on, and not known yet."""
         return digest == self._candidate and digest != self._known
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the last look saw another content, which the next one is to agree on."""
+        return self._candidate is not None
 
     def look(self) -> bool:
         """Return whether the file has settled on a content that is not known. Blocks on the disk."""

@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class Reloader:
-    """Applies what a person changes. `look` is to be called about once a second."""
+    """Applies what a person changes. `look` is to be called every second or two."""
 
     def __init__(self, config_file: str, loaded: Loaded, engine: Engine, site: Site) -> None:
         self.config_file = config_file
@@ -46,6 +46,11 @@ class Reloader:
         """A valid file that the disk has kept from being applied to the end."""
         self._http_trouble: str | None = None
         self._lock = asyncio.Lock()
+
+    @property
+    def is_curious(self) -> bool:
+        """Whether to look again in a second: something has changed. Else every other second will do."""
+        return self._file.is_unsettled or self._unapplied is not None or self._http_trouble is not None
 
     async def look(self) -> None:
         """Take a changed file, and what a full disk or a taken port kept from being applied."""

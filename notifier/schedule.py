@@ -18,13 +18,13 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
+from notifier.clock import until_next_second
 from notifier.timetable import MOMENT, Tasks, Timetable
 from notifier.useapi import account_of
 from notifier.watched import Watched
 
 T = TypeVar("T", bound="Looked")
 
-_HEARTBEAT = 1.0
 _ADDED_TOGETHER = 100
 
 
@@ -162,7 +162,8 @@ class _Pulse(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     __slots__ = ()
 
     def get_next_fire_time(self, _previous: datetime | None, now: datetime) -> datetime:
-        return _ZONE.at(_ZONE.seconds(now) + _HEARTBEAT)
+        seconds = _ZONE.seconds(now)
+        return _ZONE.at(seconds + until_next_second(seconds))
 
 
 class Schedule:

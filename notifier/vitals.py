@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import structlog
 
-from notifier.clock import Clock
+from notifier.clock import Clock, until_next_second
 
 _TICK = 1.0
 _WORTH_A_LINE = 5.0
@@ -36,15 +36,15 @@ class Vitals:
         """Feel the pulse for ever."""
         while True:
             before = self._clock.awake()
-            await self._clock.sleep(_TICK)
-            self._felt(self._clock.awake() - before)
+            pause = until_next_second(before)
+            await self._clock.sleep(pause)
+            self._felt(self._clock.awake() - before - pause)
 
-    def _felt(self, took: float) -> None:
-        """Take note of a tick that took so many seconds instead of one."""
+    def _felt(self, late: float) -> None:
+        """Take note of a tick that came so many seconds late."""
         beat = self._last_beat()
         self.scheduler_silence = 0.0 if beat != self._beat else self.scheduler_silence + _TICK
         self._beat = beat
-        late = took - _TICK
         if late >= _TICK:
             self._standstills.append((self._clock.awake(), late))
         if late >= _WORTH_A_LINE:

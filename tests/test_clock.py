@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.clock import SystemClock, from_rfc3339, to_rfc3339
+from notifier.clock import SystemClock, from_rfc3339, to_rfc3339, until_next_second
 
 moments = st.datetimes(
     min_value=datetime(1, 1, 2),  # noqa: DTZ001 - hypothesis adds the zone
@@ -88,3 +88,10 @@ def test_the_clocks_of_this_machine_are_in_utc_and_go_forward() -> None:
     first, second = clock.monotonic(), clock.monotonic()
     assert first <= second
     assert clock.now().tzinfo is UTC
+
+
+@given(st.floats(0, 1e8))
+def test_what_is_done_every_second_is_done_in_the_same_moments(now: float) -> None:
+    pause = until_next_second(now)
+    assert 0.5 <= pause < 1.5
+    assert (now + pause) % 1 == pytest.approx(0, abs=1e-6) or (now + pause) % 1 == pytest.approx(1, abs=1e-6)

@@ -3,6 +3,8 @@
 import click
 
 from tests.bench.deliver import deliver
+from tests.bench.detect import detect
+from tests.bench.idle import idle
 from tests.bench.load import load
 from tests.bench.page import page
 from tests.bench.poll import poll
@@ -11,6 +13,8 @@ from tests.bench.start import start
 
 BENCHES: dict[str, click.Command] = {
     "deliver": deliver,
+    "detect": detect,
+    "idle": idle,
     "load": load,
     "page": page,
     "poll": poll,
