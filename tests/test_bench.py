@@ -8,6 +8,8 @@ from pathlib import Path
 from tests.support.process import environment
 from tests.support.servers import PATIENCE
 
+NAMES = ("deliver", "detect", "idle", "load", "page", "poll", "soak", "start")
+
 
 async def bench(*arguments: str) -> tuple[int, list[str], str]:
     process = await asyncio.create_subprocess_exec(
@@ -46,25 +48,65 @@ async def test_the_bench_of_deliveries_runs_and_ends_with_its_figures_as_json() 
 
 
 async def test_the_bench_of_load_runs_and_ends_with_its_figures_as_json() -> None:
-    few = ("--watches", "20", "--interval", "0.5", "--seconds", "0.5", "--burst", "5")
-    code, lines, err = await bench("load", *few)
+    code, lines, err = await bench("load", "--watches", "20", "--interval", "0.5", "--burst", "5")
     assert (code, err) == (0, "")
     figures = json.loads(lines[-1])
     phase = {"stall_ms", "still_ms", "waited_ms"}
-    assert figures.keys() == {
-        *("bench", "watches", "interval_s", "rate", "start", "steady", "burst", "reload", "stop_s"),
-    }
-    assert figures["start"].keys() == {"few_s", "first_poll_s", "all_polled_s"}
-    assert figures["steady"].keys() == phase | {
-        *("seconds", "per_second", "cpu_us", "core", "lateness_ms", "interval_off_ms"),
-        *("rss_mib", "few_rss_mib", "kib_a_watch"),
-    }
+    assert figures.keys() == {"bench", "watches", "interval_s", "rate", "burst", "reload", "stop_s"}
     assert figures["reload"].keys() == phase | {"seconds", "per_second"}
     burst = figures["burst"]
     assert burst.keys() == phase | {
         *("tracks", "well_s", "all_s", "posts", "posts_while_dead", "lost", "repeated"),
     }
     assert (burst["tracks"], burst["posts"]["well"], burst["lost"], burst["repeated"]) == (5, 5, 0, 0)
+
+
+async def test_the_bench_of_polls_runs_and_ends_with_its_figures_as_json() -> None:
+    few = ("--watches", "20", "--rate", "100", "--rounds", "1", "--seconds", "0.3", "--settle", "0.1")
+    code, lines, err = await bench("poll", *few, "--loop", "asyncio")
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    assert figures.keys() == {"bench", "loop", "rate", "rounds", "seconds", "sizes"}
+    (size,) = figures["sizes"]
+    assert size.keys() == {
+        *("watches", "interval_s", "per_second", "cpu_us", "core", "bare_cpu_us", "spaced_cpu_us", "ratio"),
+        *("lateness_ms", "interval_off_ms", "stall_ms", "waited_ms", "rss_mib", "bytes_a_watch", "most"),
+    }
+    assert size["most"].keys() == {"per_second", "cpu_us"}
+    assert size["per_second"] > 0
+    assert size["ratio"] > 0
+
+
+async def test_the_bench_of_starts_runs_and_ends_with_its_figures_as_json() -> None:
+    code, lines, err = await bench("start", "--watches", "20", "--rounds", "1")
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    assert figures.keys() == {"bench", "rounds", "sizes"}
+    (size,) = figures["sizes"]
+    assert size.keys() == {
+        *("watches", "first_poll_s", "cpu_s", "bare_s", "bare_cpu_s", "ratio", "wall_ratio")
+    }
+    assert size["first_poll_s"] > 0
+
+
+async def test_the_bench_of_detection_runs_and_ends_with_its_figures_as_json() -> None:
+    code, lines, err = await bench("detect", "--events", "4", "--interval", "0.1")
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    assert figures.keys() == {"bench", "events", "watches", "interval_s", "lag_ms", "commit_ms"}
+    assert 0 < figures["commit_ms"]["p50"] <= figures["commit_ms"]["p99"]
+    assert 0 < figures["lag_ms"]["p50"] <= figures["lag_ms"]["p99"]
+
+
+async def test_the_bench_of_idleness_runs_and_ends_with_its_figures_as_json() -> None:
+    code, lines, err = await bench("idle", "--tracks", "20", "--seconds", "0.2", "--settle", "0")
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    assert figures.keys() == {
+        *("bench", "tracks", "seconds", "cpu_percent", "wakings_a_second", "requests"),
+        *("rss_mib", "few_rss_mib", "bytes_a_track"),
+    }
+    assert figures["requests"] == 0
 
 
 async def test_the_bench_of_the_page_runs_and_ends_with_its_figures_as_json() -> None:
@@ -88,7 +130,7 @@ async def test_a_short_soak_loses_nothing_and_ends_with_its_figures_as_json() ->
 async def test_an_unknown_bench_is_answered_with_the_ones_there_are() -> None:
     code, lines, _ = await bench("--help")
     assert code == 0
-    assert all(any(name in line for line in lines) for name in ("deliver", "load", "page", "soak"))
+    assert all(any(name in line for line in lines) for name in NAMES)
     code, _, err = await bench("delivr")
     assert code == 2
     assert "No such command 'delivr'" in err

@@ -18,7 +18,7 @@ from yarl import URL
 
 from tests.bench.daemon import on_core
 from tests.bench.measuring import Cost, cost_of, loop_factory
-from tests.bench.world import BASE
+from tests.bench.world import BARE
 from tests.support.tracks import audio_id
 
 _WARM_UP = 200
@@ -68,7 +68,7 @@ class _Loop:
     """Asks for tracks in turn; made inside the event loop."""
 
     def __init__(self, url: str) -> None:
-        self._urls = cycle([URL(f"{url}{BASE}/music/{audio_id(number)}") for number in range(_TRACKS)])
+        self._urls = cycle([URL(f"{url}{BARE}/music/{audio_id(number)}") for number in range(_TRACKS)])
         self._session = aiohttp.ClientSession(headers=_HEADERS)
 
     async def get(self, count: int) -> None:

@@ -30,7 +30,6 @@ from tests.support.servers import free_port
 from tests.support.tracks import audio_id, completed
 
 _FEW = 10
-_SETTLES = 2.0
 _MIB = 2**20
 _HEAD = """\
 useapi: {{token: user:123-bench, base_url: "{url}{base}"}}
@@ -54,17 +53,18 @@ class _Rest:
 @click.command()
 @click.option("--tracks", type=click.IntRange(_FEW), default=10_000, show_default=True)
 @click.option("--seconds", type=click.FloatRange(0.1), default=60.0, show_default=True)
+@click.option("--settle", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds before.")
 @click.option(
     "--directory",
     type=click.Path(exists=True, file_okay=False),
     help="Where to have the state file; default: the system's temporary directory.",
 )
-def idle(tracks: int, seconds: float, directory: str | None) -> None:
+def idle(tracks: int, seconds: float, settle: float, directory: str | None) -> None:
     """Measure a daemon with nothing to do."""
     core = keep_to_one_core()
     with tempfile.TemporaryDirectory(prefix="notifier-bench-", dir=directory) as place:
-        few = asyncio.run(_rest(Path(place, "few"), _FEW, 0.1, core))
-        many = asyncio.run(_rest(Path(place, "many"), tracks, seconds, core))
+        few = asyncio.run(_rest(Path(place, "few"), _FEW, 0.1, settle, core))
+        many = asyncio.run(_rest(Path(place, "many"), tracks, seconds, settle, core))
     result: dict[str, Any] = {
         "bench": "idle",
         "tracks": tracks,
@@ -82,7 +82,7 @@ def idle(tracks: int, seconds: float, directory: str | None) -> None:
     print_json_line(result)
 
 
-async def _rest(place: Path, tracks: int, seconds: float, core: int | None) -> _Rest:
+async def _rest(place: Path, tracks: int, seconds: float, settle: float, core: int | None) -> _Rest:
     place.mkdir()
     await _complete(place / "state.db", tracks)
     world = World()
@@ -90,7 +90,7 @@ async def _rest(place: Path, tracks: int, seconds: float, core: int | None) -> _
         head = _HEAD.format(url=address(server), base=BASE, port=free_port())
         async with running(write_watchlist(place, head, tracks), place / "log", core) as daemon:
             await daemon.started()
-            await asyncio.sleep(_SETTLES)
+            await asyncio.sleep(settle)
             cpu, switches = daemon.cpu(), daemon.switches()
             await asyncio.sleep(seconds)
             return _Rest(

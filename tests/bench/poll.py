@@ -43,7 +43,6 @@ from tests.support.servers import free_port
 _FEW = 10
 _SIZES = (100, 1_000, 10_000, 50_000)
 _GETS = 1_024
-_CATCHES_UP = 2.0
 _PATIENCE = 300.0
 _SHORTEST = 0.05
 _MORE_THAN_THERE_IS = 6
@@ -76,6 +75,9 @@ class _Rounds:
 @click.option("--watches", type=click.IntRange(_FEW), multiple=True, default=_SIZES, show_default=True)
 @click.option("--rate", type=click.FloatRange(1), default=1_000, show_default=True, help="Polls a second.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=6.0, show_default=True, help="Of one round.")
+@click.option(
+    "--settle", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds before a round."
+)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Medians of so many.")
 @click.option(
     "--loop",
@@ -89,10 +91,16 @@ class _Rounds:
     help="Where to have the state file; default: the system's temporary directory.",
 )
 def poll(
-    watches: tuple[int, ...], rate: float, seconds: float, rounds: int, loop: str, directory: str | None
+    watches: tuple[int, ...],
+    rate: float,
+    seconds: float,
+    settle: float,
+    rounds: int,
+    loop: str,
+    directory: str | None,
 ) -> None:
     """Measure polls beside bare GETs, with few watches and with very many."""
-    bench = Bench(rate, seconds, rounds, loop)
+    bench = Bench(rate, seconds, settle, rounds, loop)
     with tempfile.TemporaryDirectory(prefix="notifier-bench-", dir=directory) as place:
         sizes = asyncio.run(bench.run(Path(place), watches))
     _show(rate, sizes)
@@ -103,9 +111,10 @@ def poll(
 class Bench:
     """Does the measuring."""
 
-    def __init__(self, rate: float, seconds: float, rounds: int, loop: str) -> None:
+    def __init__(self, rate: float, seconds: float, settle: float, rounds: int, loop: str) -> None:
         self._rate = rate
         self._seconds = seconds
+        self._settle = settle
         self._rounds = rounds
         self._loop = loop
         self._port = free_port()
@@ -170,7 +179,7 @@ class Bench:
         for _ in range(self._rounds):
             with daemon.stopped():
                 rounds.bare.append((await loop.flat_out(_GETS)).cpu)
-            await asyncio.sleep(_CATCHES_UP)
+            await asyncio.sleep(self._settle)
             before = buckets(await ask(self._metrics), _LATENESS)
             world.forget()
             cpu, waited, began = daemon.cpu(), daemon.waited(), time.monotonic()
@@ -185,7 +194,7 @@ class Bench:
         return rounds
 
     async def _most(self, world: World, daemon: Daemon) -> dict[str, float]:
-        await asyncio.sleep(_CATCHES_UP)
+        await asyncio.sleep(self._settle)
         world.forget()
         cpu, began = daemon.cpu(), time.monotonic()
         await asyncio.sleep(self._seconds)

@@ -15,6 +15,8 @@ from tests.support.tracks import audio_id, completed, track
 PROMPT = "A slow synthwave intro: warm pads, a distant saxophone, rain on the windows"
 """A prompt of the usual length."""
 BASE = "/v2/pixverse"
+BARE = "/bare"
+"""Where tracks are read that nobody counts."""
 
 Receive = Callable[[Request], None]
 
@@ -51,8 +53,10 @@ class World:
         receive = self._receivers.get(request.path[1:])
         if receive is not None:
             receive(request)
-        else:
+        elif request.path.startswith(BASE):
             self._read(request)
+        else:
+            request.connection.send(self._generating)
 
     def _read(self, request: Request) -> None:
         now, identifier = time.monotonic(), request.path.rpartition("/")[2]
