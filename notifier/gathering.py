@@ -296,7 +296,7 @@ class Gathering:
                 watch = answered.watch
                 del group.left[watch.audio_id]
                 due = group.dues[watch.audio_id]
-                await self._poller.take(watch, answered.reading, passages, phase=due)
+                await self._poller.take(watch, answered.reading, passages, phase=due, at=at)
             else:
                 await self._follow(room, group, passages, (at, answered))
         self._count(room)
@@ -427,7 +427,7 @@ class Gathering:
         if group.left.pop(watch.audio_id, None) is not None:
             self._poller.note_lateness(group.dues[watch.audio_id], at)
             group.told.append((watch, claim))
-        await self._poller.hear(watch, claim.listed, phase=group.due)
+        await self._poller.hear(watch, claim.listed, phase=group.due, at=at)
         if watch.is_final:
             self.leave(watch)
 

@@ -185,7 +185,7 @@ class Poller:
             if left is None:
                 return None
             at, reading = left
-            await self.take(watch, reading, passages, phase=due if keeps_phase else at)
+            await self.take(watch, reading, passages, phase=due if keeps_phase else at, at=at)
             return reading
 
     def passing(self, account: str, is_wanted: Callable[[], bool]) -> "_Passing":
@@ -250,8 +250,10 @@ class Poller:
         is_open = not self._upstream.token.failures or passage.is_probe
         return is_open and self._store.trouble is None
 
-    async def take(self, watch: Watched, reading: Reading, passages: Passages, *, phase: float) -> None:
-        """Draw the consequences of a read that counts as one of that moment. Raises nothing but bugs."""
+    async def take(
+        self, watch: Watched, reading: Reading, passages: Passages, *, phase: float, at: float
+    ) -> None:
+        """Draw the consequences of a read that left `at`, and counts as one of `phase`. Raises only bugs."""
         account = account_of(watch.audio_id)
         if isinstance(reading, Refused):
             if not self._is_its_own(watch, reading):
@@ -264,10 +266,12 @@ class Poller:
         # what another address could not tell says nothing of this one
         is_of_before = not isinstance(reading, Track) and not self._upstream.token.is_current(passages[0])
         if not is_of_before:
-            await self.hear(watch, reading, phase=phase)
+            await self.hear(watch, reading, phase=phase, at=at)
 
-    async def hear(self, watch: Watched, reading: Track | NotFound | Unreadable, *, phase: float) -> None:
-        """Take up what was told of a track, by itself or in a list. Raises nothing but bugs."""
+    async def hear(
+        self, watch: Watched, reading: Track | NotFound | Unreadable, *, phase: float, at: float
+    ) -> None:
+        """Take up what a request that left `at` told of a track, alone or in a list. Raises only bugs."""
         if not watch.is_watched:
             return
         if not isinstance(reading, Unreadable):
@@ -276,6 +280,8 @@ class Poller:
             await self._judge(watch, reading)
         except StorageError:
             return  # nothing of it is remembered, so the next turn finds and tells the same
+        if not isinstance(reading, Unreadable):
+            watch.told_of = max(watch.told_of, at)
 
     def _is_its_own(self, watch: Watched, refused: Refused) -> bool:
         """Say whether a failure of the API is this track's own: it fails again while others are read."""

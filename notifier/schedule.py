@@ -79,7 +79,17 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     """Asks the cadence when a watch is due; lives as long as its job."""
 
-    __slots__ = ("_is_as_planned", "_planned", "_schedule", "due", "first", "is_early", "job_id", "watch")
+    __slots__ = (
+        "_is_as_planned",
+        "_planned",
+        "_schedule",
+        "due",
+        "first",
+        "is_early",
+        "is_under_way",
+        "job_id",
+        "watch",
+    )
 
     def __init__(self, schedule: "Schedule", watch: Watched, first: float, job_id: str) -> None:
         self.job_id = job_id
@@ -91,6 +101,8 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         self.due = first
         self.is_early = False
         """Whether what was due is due later instead: an answer to others has told of the track meanwhile."""
+        self.is_under_way = False
+        """Whether a turn has been begun and has not ended."""
         self._planned = first
         """When it is to be due next, unless somebody brings that forward."""
         self._is_as_planned = True
@@ -98,6 +110,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         if previous_fire_time is None:
             return _ZONE.at(self.first)
+        self.is_under_way = True  # NB: asked when a turn begins
         due = _ZONE.seconds(previous_fire_time)
         if due != self.due:  # NB: it is asked twice about each
             self._is_as_planned = abs(due - self._planned) < MOMENT
@@ -109,7 +122,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
 
     def _later(self) -> float | None:
         """Return when it is due instead, if it was told of with others since it was planned."""
-        if not self._is_as_planned or self.watch.phase == float("-inf"):
+        if not self._is_as_planned or self.watch.is_hinted or self.watch.phase == float("-inf"):
             return None
         later = self._after(self.watch.phase, now=self.watch.phase)
         return later if later > self.due + MOMENT else None
@@ -276,15 +289,40 @@ class Schedule:
         if job is not None and soon < _ZONE.seconds(job.next_run_time):
             job.modify(next_run_time=_ZONE.at(soon))
 
+    def hasten(self, audio_id: str) -> bool:
+        """Let a watch be due now, and an interval after that again; False when it is not read any more.
+
+        Whoever calls has noted the hint on the watch: a turn that is under way and does not ask after it is
+        followed by another one.
+        """
+        trigger = self._triggers.get(audio_id)
+        if trigger is None or trigger.watch.is_final:
+            return False
+        job = None if trigger.is_under_way else self._scheduler.get_job(trigger.job_id)
+        now = time.monotonic()
+        if job is not None and now < _ZONE.seconds(job.next_run_time):
+            job.modify(next_run_time=_ZONE.at(now))
+        return True
+
     async def _run(self, watch: Watched, trigger: _Trigger) -> None:
-        if trigger.is_early and not watch.is_final:
-            return
         try:
-            await self._turn(watch, lateness=time.monotonic() - trigger.due)
+            if not trigger.is_early or watch.is_hinted or watch.is_final:
+                await self._take_turns(watch, due=trigger.due)
         except asyncio.CancelledError:
             return  # NB: only `stop` cancels, and APScheduler would log a cancelled job as a failed one
+        finally:
+            trigger.is_under_way = False
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)
+
+    async def _take_turns(self, watch: Watched, *, due: float) -> None:
+        """Take a turn, and another one for what somebody has hinted at since the request of that one left."""
+        is_hinted_meanwhile = True
+        while is_hinted_meanwhile and not watch.is_final:
+            hinted_at = watch.hinted_at
+            await self._turn(watch, lateness=time.monotonic() - due)
+            is_hinted_meanwhile = watch.is_hinted and watch.hinted_at != hinted_at
+            due = time.monotonic()
 
     def add_look(self, key: str, looked: T, look: Callable[[T], Awaitable[None]], *, delay: float) -> None:
         """Call `look` after a delay, and then an interval after the last look each time."""

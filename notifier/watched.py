@@ -61,6 +61,10 @@ class Watched:
     """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
     is_unreadable: bool = False
     """Whether people were told that this track cannot be read."""
+    hinted_at: float = float("-inf")
+    """When somebody last said that something has happened to the track."""
+    told_of: float = float("-inf")
+    """When the request left whose answer last told how the track is; -inf before there was one."""
     blamed_at: int | None = None
     """How many reads had succeeded when the API last failed on this track, or None when it did not."""
     failures: int = 0
@@ -73,6 +77,11 @@ class Watched:
         self.not_before = float("-inf")
         self.not_found = 0
         self.failures = 0
+
+    @property
+    def is_hinted(self) -> bool:
+        """Whether the track has not been seen since somebody said that something has happened to it."""
+        return self.hinted_at > self.told_of
 
     @property
     def is_final(self) -> bool:

@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from yarl import URL
@@ -28,6 +29,19 @@ def finish(one: Watched) -> None:
     one.sighting = Sighting("COMPLETED", is_final=True, name=None, first_seen=datetime.now().astimezone())
 
 
+def hint(schedule: Schedule, one: Watched) -> bool:
+    one.hinted_at = time.monotonic()
+    return schedule.hasten(one.audio_id)
+
+
+async def until_at_rest(schedule: Schedule, one: Watched) -> None:
+    """Wait until a hint would begin a turn of its own: none is under way."""
+    trigger = schedule._triggers[one.audio_id]
+    async with asyncio.timeout(PATIENCE):
+        while trigger.is_under_way:
+            await asyncio.sleep(0)
+
+
 class Turns:
     """Counts turns and lets a test wait for them."""
 
@@ -46,8 +60,10 @@ class Turns:
             self.lateness.append(lateness)
             self.on_turn(watch)
             self._changed.notify_all()
-        if self.held is not None:
-            await self.held.wait()
+        held = self.held
+        await asyncio.sleep(0)
+        if held is not None:
+            await held.wait()
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(PATIENCE), self._changed:
@@ -188,6 +204,103 @@ def test_a_watch_that_comes_up_because_somebody_wanted_it_to_is_due() -> None:
 def test_the_period_is_stretched_by_the_requests_that_a_round_takes_whatever_it_reads() -> None:
     assert trigger_of(watch(1, timedelta(seconds=15)), requests=2)(100) == (False, 115)
     assert trigger_of(watch(1, timedelta(seconds=15)), requests=100)(100) == (False, 205)
+
+
+async def test_a_hastened_watch_is_due_now_and_an_interval_later_again() -> None:
+    turns, period = Turns(), 0.2
+    one, other = watch(1, timedelta(seconds=period)), watch(2, HOUR)
+    dues: list[float] = []
+    async with running(turns) as schedule:
+        turns.on_turn = lambda turned: dues.append(schedule._triggers[turned.audio_id].due)
+        await schedule.add([one])
+        for _ in range(3):
+            count = turns.counts[one.audio_id] + 2
+            await turns.until(lambda count=count: turns.counts[one.audio_id] >= count)  # type: ignore[misc]
+            await until_at_rest(schedule, one)
+            assert hint(schedule, one)
+        await turns.until(lambda: turns.counts[one.audio_id] >= 12)
+        off_beat = [a for a, b in pairwise(dues) if not 0.001 < (b - a + 0.002) % period < 0.003]
+        assert len(off_beat) <= 3
+        await schedule.add([other])
+        await turns.until(lambda: turns.counts[other.audio_id] == 1)
+        await until_at_rest(schedule, other)
+        assert hint(schedule, other)
+        await turns.until(lambda: turns.counts[other.audio_id] == 2)
+
+
+def test_a_hint_is_followed_although_a_list_has_just_told_of_the_track() -> None:
+    one = watch(1, timedelta(seconds=15))
+    come_up = trigger_of(one)
+    come_up(100)
+    one.phase = one.told_of = 107
+    one.hinted_at = 114.99
+    assert come_up(115) == (False, 130)
+    one.phase = one.told_of = 117
+    assert come_up(130) == (True, 132)
+
+
+async def test_a_read_that_began_before_the_hint_is_followed_by_another_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    turns = Turns()
+    turns.held = asyncio.Event()
+    one = watch(1, HOUR)
+    async with running(turns) as schedule:
+        await schedule.add([one])
+        await turns.until(lambda: turns.counts[one.audio_id] == 1)
+        assert hint(schedule, one)
+        assert hint(schedule, one)
+        other = watch(2, HOUR)
+        await schedule.add([other])
+        await turns.until(
+            lambda: turns.counts[other.audio_id] == 1
+        )  # the scheduler has looked at what is due
+        turns.held.set()
+        await turns.until(lambda: turns.counts[one.audio_id] == 2)
+        await until_at_rest(schedule, one)
+        assert turns.counts[one.audio_id] == 2
+    assert caplog.messages == []  # APScheduler was not asked for a second turn at once
+
+
+async def test_a_turn_that_asks_after_the_hint_is_enough() -> None:
+    turns = Turns()
+    turns.held = asyncio.Event()
+    one = watch(1, HOUR)
+    async with running(turns) as schedule:
+        await schedule.add([one])
+        await turns.until(lambda: turns.counts[one.audio_id] == 1)
+        assert hint(schedule, one)
+        one.told_of = time.monotonic()
+        turns.held.set()
+        await until_at_rest(schedule, one)
+        assert turns.counts[one.audio_id] == 1
+
+
+async def test_a_hint_that_cannot_be_followed_is_not_tried_again_and_again() -> None:
+    turns = Turns()
+    one = watch(1, HOUR)
+    async with running(turns) as schedule:
+        await schedule.add([one])
+        await turns.until(lambda: turns.counts[one.audio_id] == 1)
+        await until_at_rest(schedule, one)
+        assert hint(schedule, one)
+        await turns.until(lambda: turns.counts[one.audio_id] == 2)
+        await until_at_rest(schedule, one)
+        assert one.is_hinted
+        assert turns.counts[one.audio_id] == 2
+
+
+async def test_nothing_is_hastened_that_is_unknown_or_final() -> None:
+    turns = Turns()
+    one = watch(1, HOUR)
+    async with running(turns) as schedule:
+        await schedule.add([one])
+        await turns.until(lambda: turns.counts[one.audio_id] == 1)
+        assert not schedule.hasten("nobody")
+        finish(one)
+        assert not hint(schedule, one)
+        await until_at_rest(schedule, one)
+        assert turns.counts[one.audio_id] == 1
 
 
 async def test_the_heart_beats_while_the_scheduler_makes_progress() -> None:
