@@ -332,7 +332,8 @@ def _path_in(root: Mapping, location: tuple[str | int, ...]) -> KeyPath:
     for index, step in enumerate(location):
         value = value_at(root, path)
         is_type = index == 2 and location[0] in {"targets", "watch"}
-        is_mark = step == "[key]" and index == len(location) - 1
+        is_there = isinstance(value, Mapping) and step in value
+        is_mark = step == "[key]" and index == len(location) - 1 and not is_there
         is_in_it = isinstance(value, Mapping if isinstance(step, str) else Sequence_)
         if is_in_it and not is_type and not is_mark:
             path = (*path, step)

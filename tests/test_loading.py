@@ -681,6 +681,16 @@ def test_the_name_of_a_target_is_a_plain_word(name: str) -> None:
     assert line.endswith(": is no name for a target: expected up to 64 letters, digits, '.', '_' and '-'")
 
 
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [("~", "4:3"), ("{}", "4:3"), ("{type: slack, url: 'http://a', '[key]': 1}", "4:43")],
+)
+def test_a_key_that_reads_like_a_mark_of_pydantic_is_one_like_any_other(value: str, place: str) -> None:
+    found = mistakes(f"{USEAPI}{WATCH}targets:\n  '[key]': {value}\n")
+    assert any(line.startswith("w:4:3: targets.[key]: is no name for a target") for line in found)
+    assert found[-1].startswith(f"w:{place}: targets.[key]")
+
+
 @pytest.mark.parametrize("name", ["a", "A.b_c-9", "slack", "type", "123", "x" * 64])
 def test_names_of_targets_that_are_fine(name: str) -> None:
     text = (
