@@ -14,12 +14,14 @@ import structlog
 
 from notifier import __version__
 from notifier import log as logging_setup
+from notifier.callback import Callbacks
 from notifier.clock import Clock, SystemClock, until_next_second
+from notifier.doors import Doors
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import Loaded
 from notifier.page import Situation, StatusPage
-from notifier.reloader import Reloader, listen, settle
+from notifier.reloader import Reloader, settle
 from notifier.report import Overview, masked, overview
 from notifier.secret import Masker
 from notifier.store import Store
@@ -68,8 +70,9 @@ class App:
         )
         page = StatusPage(self.store, clock=self._clock, situation=self.situation)
         views = Views(self.health, self.overview, self.refresh_metrics, self.engine.metrics, page)
-        self._site = Site(views)
-        self.reloader = Reloader(config_file, loaded, self.engine, self._site)
+        callbacks = Callbacks(self.engine.hints.take, metrics=self.engine.metrics, clock=self._clock)
+        self._doors = Doors(Site(views), callbacks)
+        self.reloader = Reloader(config_file, loaded, self.engine, self._doors)
         self.vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
         self._manager = ServiceManager()
         self._stop = asyncio.Event()
@@ -86,7 +89,7 @@ class App:
         logging_setup.mask_with(self.reloader.masker)
         try:
             await self.store.open()
-            await listen(self._site, self.engine.config.http)
+            await self._doors.open(self.engine.config)
             await self.engine.start()
             settle()
             await self.reloader.resolve()
@@ -95,7 +98,7 @@ class App:
             await self._live()
         finally:
             self._manager.stopping()
-            await self._site.move(None)
+            await self._doors.close()
             await self.engine.stop()
             await self.store.close()
         log.info("daemon.stopped")

@@ -37,6 +37,7 @@ from notifier.settings import (
     FilePath,
     OneOf,
     Rate,
+    SecretPath,
     Settings,
     Text,
     Token,
@@ -280,6 +281,16 @@ class Http(Settings):
     )
 
 
+class Callback(Settings):
+    """Where the API may say that a track has ended, so that it is read at once."""
+
+    listen: Address = Field(description="The address to listen on; not that of `http`.")
+    path: SecretPath = Field(
+        description="The path that is answered. A secret that nobody can guess, since whoever knows it can "
+        "have tracks read: use a reference."
+    )
+
+
 class Log(Settings):
     """How the daemon logs on stderr."""
 
@@ -324,6 +335,9 @@ class Config(Settings):
     http: Annotated[Http, BeforeValidator(_short_http, json_schema_input_type=str | Http)] | None = Field(
         default=None, description="Where the daemon answers about itself; off when absent."
     )
+    callback: Callback | None = Field(
+        default=None, description="Where the API's replyUrl may lead; off when absent."
+    )
     log: Log = Field(default=Log(), description="How the daemon logs on stderr.")
 
     @property
@@ -351,8 +365,10 @@ class Config(Settings):
         return watch.interval or self.poll.interval
 
     def secrets(self) -> Iterator[str]:
-        """Yield what must never be shown: the token, and what each target holds, with the parts of URLs."""
+        """Yield what must never be shown: token, path of callbacks, what each target holds, parts of URLs."""
         yield from token_parts(self.useapi.token.reveal())
+        if self.callback is not None:
+            yield from url_parts(self.callback.path.reveal())
         for target in self.targets.values():
             for secret in target.secrets():
                 yield from url_parts(secret)

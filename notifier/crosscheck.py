@@ -10,11 +10,11 @@ from ipaddress import ip_address
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-from notifier.config import BASE_URL, Config, DeliverySettings, Listen, Poll
+from notifier.config import BASE_URL, Callback, Config, DeliverySettings, Listen, Poll
 from notifier.document import Mapping, Scalar, Sequence_, place_of, value_at
 from notifier.duration import parse_duration, spell_compact
 from notifier.mistake import KeyPath, Mistake, Suggestions, printable, spell_path
-from notifier.secret import Secret
+from notifier.secret import Secret, is_guessable
 from notifier.settings import Unresolved
 
 _GENTLE_INTERVAL = timedelta(seconds=5)
@@ -39,6 +39,7 @@ def cross_checks(root: Mapping) -> Iterator[Mistake]:
             yield from _unknown_targets(root, path, targets, suggestions)
     yield from _repeated(root, "audio_id")
     yield from _repeated(root, "account")
+    yield from _same_port(root)
     for shorter, longer in (
         (_INTERVAL, ("poll", "max_interval")),
         (("delivery", "first_retry"), ("delivery", "max_retry")),
@@ -84,6 +85,19 @@ def _repeated(root: Mapping, key: str) -> Iterator[Mistake]:
             path: KeyPath = ("watch", index) if is_short else ("watch", index, key)
             yield Mistake(written.place, spell_path(path), f"the same {key} as watch[{seen[same]}]")
         seen.setdefault(same, index)
+
+
+def _same_port(root: Mapping) -> Iterator[Mistake]:
+    """Yield that calls and the status page cannot be told apart."""
+    http, path = root.get("http"), ("callback", "listen")
+    page = http.get("listen") if isinstance(http, Mapping) else http
+    calls = value_at(root, path)
+    if _is_written(page) and _is_written(calls) and _port(page) == _port(calls):
+        yield Mistake(calls.place, spell_path(path), "has the port of http: choose another one")
+
+
+def _port(listen: str) -> str:
+    return listen.rpartition(":")[2].lstrip("0")
 
 
 def _above(root: Mapping, shorter: KeyPath, longer: KeyPath) -> Iterator[Mistake]:
@@ -142,11 +156,22 @@ def warnings_of(config: Config, root: Mapping, *, is_public: bool) -> Iterator[M
     listen = config.http.listen if config.http is not None else None
     if isinstance(listen, Listen) and not _is_loopback(listen.host):
         yield _warning(root, ("http",), "answers to other machines too, without a password")
+    if config.callback is not None:
+        yield from _warnings_of_callback(config.callback, root)
     if is_public:
         for secret in _literal_secrets(root):
             yield _warning(
                 root, secret, "a secret in a file that everybody can read: use a reference or chmod 640"
             )
+
+
+def _warnings_of_callback(callback: Callback, root: Mapping) -> Iterator[Mistake]:
+    if isinstance(callback.listen, Listen) and not _is_loopback(callback.listen.host):
+        unencrypted = "calls come unencrypted, with the path in them: let a reverse proxy take them"
+        yield _warning(root, ("callback", "listen"), unencrypted)
+    if isinstance(callback.path, Secret) and is_guessable(callback.path.reveal()):
+        weak = "can be guessed: add 16 or more characters drawn by lot, such as openssl rand -hex 16 prints"
+        yield _warning(root, ("callback", "path"), weak)
 
 
 def _match_paths(root: Mapping) -> Iterator[KeyPath]:
@@ -185,6 +210,7 @@ def _literal_secrets(root: Mapping) -> Iterator[KeyPath]:
 
 def _secret_paths(root: Mapping) -> Iterator[KeyPath]:
     yield ("useapi", "token")
+    yield ("callback", "path")
     targets = root.get("targets")
     for name in targets if isinstance(targets, Mapping) else ():
         yield ("targets", name, "url")

@@ -21,6 +21,7 @@ from notifier.event import Alert, Problem
 from notifier.follower import Followed, Follower
 from notifier.gatebook import API_GATE, api_fingerprint
 from notifier.gathering import Gathering
+from notifier.hinting import Hints
 from notifier.metrics import Metrics
 from notifier.narrator import Narrator
 from notifier.poller import Limits, Poller
@@ -129,6 +130,17 @@ class Engine:
         )
         self.gathering.heard = self.follower.heard
         self.gathering.is_followed = self.follower.follows
+        self.hints = Hints(
+            self.watches,
+            self.schedule,
+            follows=lambda account: self.follower.get(account) is not None,
+            look=self.look,
+            clock=clock,
+            metrics=self.metrics,
+            max_interval=config.poll.max_interval,
+            spacing=config.useapi.rate.spacing,
+        )
+        self.schedule.interval_of = self.hints.interval_of
         self._poller.ended = self._ended
 
     async def start(self) -> None:
@@ -213,6 +225,9 @@ class Engine:
         self.schedule.spacing = spacing.total_seconds()
         self.schedule.is_shared = _reads_lists(config)
         self.gathering.switch(is_on=_reads_lists(config))
+        self.hints.reconfigure(max_interval=config.poll.max_interval, spacing=spacing)
+        if config.callback != before.callback:
+            self.hints.forget()
         former = self._reader
         if config.useapi != before.useapi:
             self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
@@ -287,6 +302,7 @@ class Engine:
 
     def _ended(self, watch: Watched) -> None:
         """Let go of a track that an account has brought: there will be others, and nobody removes them."""
+        self.hints.ended(watch)
         if watch.account is not None and self.watches.get(watch.audio_id) is watch:
             del self.watches[watch.audio_id]
             self._ended_lately.add(watch.audio_id)

@@ -421,7 +421,9 @@ class Gathering:
                 await self._tell(group, watch, claim, at)
 
     async def _tell(self, group: _Group, watch: Watched, claim: _Claim, at: float) -> None:
-        if is_doubtful(claim.before, claim.listed):
+        # NB: whoever calls says that it has ended, and a list may be behind
+        is_in_question = watch.is_hinted and not claim.listed.is_final
+        if is_in_question or is_doubtful(claim.before, claim.listed):
             group.claims[watch.audio_id] = claim
             return
         if group.left.pop(watch.audio_id, None) is not None:

@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 from notifier import document
 from notifier.config import (
     AccountWatch,
+    Callback,
     Config,
     Defaults,
     DeliverySettings,
@@ -42,10 +43,9 @@ _SECTIONS: dict[str, type[Settings]] = {
     "delivery": DeliverySettings,
     "defaults": Defaults,
     "http": Http,
+    "callback": Callback,
     "log": Log,
 }
-_LATER = {"callback": "callbacks are not in this version"}
-"""What later versions take: an older one says so instead of guessing at a typing mistake."""
 _ENTRIES: dict[str, type[Settings]] = {"track": Watch, "account": AccountWatch}
 _OF_ACCOUNTS = AccountWatch.model_fields.keys() - Watch.model_fields.keys()
 
@@ -204,7 +204,8 @@ class _Expansion:
 
 def _is_shown(path: KeyPath) -> bool:
     """Say whether a value is there to be shown: which track, what label, which target, which file."""
-    return path[0] in {"watch", "state", "alerts", "defaults", "http", "log", "poll", "delivery"}
+    sections = {"watch", "state", "alerts", "defaults", "http", "log", "poll", "delivery"}
+    return path[0] in sections or path == ("callback", "listen")
 
 
 def _validate(root: Mapping, failed: set[Place]) -> tuple[Config | None, list[Mistake]]:
@@ -304,9 +305,7 @@ def _unknown_key(key: str, location: tuple[str | int, ...]) -> str:
         case ("watch", _, "track", _) if key in _OF_ACCOUNTS:
             return f"only an entry with an account has '{key}'"
         case _:
-            near = did_you_mean(key, _known_keys(location))
-            later = _LATER.get(key) if len(location) == 1 else None
-            return later or f"unknown key '{printable(key)}'{near}"
+            return f"unknown key '{printable(key)}'{did_you_mean(key, _known_keys(location))}"
 
 
 def _known_keys(location: tuple[str | int, ...]) -> list[str]:

@@ -70,6 +70,12 @@ class Metrics:
             buckets=_LATENESS,
             registry=self.registry,
         )
+        self.callbacks = Counter(
+            "notifier_callbacks",
+            "Tracks that calls of the API's replyUrl named, and calls that named none, by what came of them.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.tracks = Gauge(
             "notifier_tracks",
             "Tracks on the watchlist, by the status last seen; UNKNOWN before the first read.",

@@ -9,14 +9,14 @@ import structlog
 
 from notifier import loading
 from notifier import log as logging_setup
-from notifier.config import Config, Http
+from notifier.config import Config
+from notifier.doors import Doors
 from notifier.engine import Engine
 from notifier.event import Alert, Problem
 from notifier.loading import InvalidConfigError, Loaded
 from notifier.reload import FileWatch
 from notifier.secret import Masker
-from notifier.store import InUseError, StorageError
-from notifier.web import Site
+from notifier.store import StorageError
 
 _REMEMBERED = 8
 """How many files' secrets are masked: the last ones, since each costs time with every line of the log.
@@ -32,19 +32,18 @@ log = structlog.get_logger()
 class Reloader:
     """Applies what a person changes. `look` is to be called every second or two."""
 
-    def __init__(self, config_file: str, loaded: Loaded, engine: Engine, site: Site) -> None:
+    def __init__(self, config_file: str, loaded: Loaded, engine: Engine, doors: Doors) -> None:
         self.config_file = config_file
         self.error: str | None = None
         """The mistakes of the file on the disk, or None while it is the one in force."""
         self._engine = engine
-        self._site = site
+        self._doors = doors
         self._file = FileWatch(config_file, loaded.digest)
         self._secrets = deque([loaded.secrets], maxlen=_REMEMBERED)
         self.masker = Masker(loaded.secrets)
         self._state = loaded.config.state
         self._unapplied: Loaded | None = None
         """A valid file that the disk has kept from being applied to the end."""
-        self._http_trouble: str | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -59,7 +58,7 @@ class Reloader:
         async with self._lock:
             if self._unapplied is not None:
                 await self._apply(self._unapplied)
-        await self._listen(self._engine.config.http)
+        await self._doors.follow(self._engine.config)
 
     async def reload(self, *, is_forced: bool) -> None:
         """Read the watchlist again: all of it is valid and applies, or nothing changes.
@@ -107,7 +106,7 @@ class Reloader:
             return
         settle()
         self._unapplied = None
-        await self._listen(config.http)
+        await self._doors.follow(config)
         self._say_applied(loaded, config)
         if self.error is None:
             await self.resolve()
@@ -126,17 +125,6 @@ class Reloader:
         alert = Alert(Problem.CONFIG_REJECTED, self.config_file, summary, is_resolved=True)
         await self._engine.reporter.report(alert)
 
-    async def _listen(self, http: Http | None) -> None:
-        """Answer where the watchlist says; where that cannot be, stay, and try again at the next look."""
-        try:
-            await listen(self._site, http)
-        except InUseError as error:
-            if str(error) != self._http_trouble:
-                log.error("http.failed", error=str(error))
-            self._http_trouble = str(error)
-        else:
-            self._http_trouble = None
-
 
 def settle() -> None:
     """Take all objects there are for ones that stay, so that the garbage collector never looks at them again.
@@ -148,13 +136,3 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
     gc.enable()
-
-
-async def listen(site: Site, http: Http | None) -> None:
-    """Let the site answer at an address. Raises InUseError when that cannot be had."""
-    try:
-        await site.move(http)
-    except OSError as error:
-        address = http.listen if http is not None else None
-        where = f"{address.host}:{address.port}" if address is not None else "nowhere"
-        raise InUseError(f"http: cannot listen on {where}: {error.strerror or error}") from error

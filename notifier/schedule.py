@@ -131,7 +131,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         return cadence.next_read(
             previous,
             now=now,
-            interval=self.watch.interval.total_seconds(),
+            interval=self._schedule.interval_of(self.watch).total_seconds(),
             unfinished=self._schedule.requests(),
             spacing=self._schedule.spacing,
         )
@@ -196,6 +196,8 @@ class Schedule:
         """How many requests it takes to read all: there may be fewer than watches."""
         self.is_shared = is_shared
         """Whether watches of one account are read for the first time together, since one answer may do."""
+        self.interval_of: Callable[[Watched], timedelta] = _own_interval
+        """How often a watch is to be read."""
         self._triggers: dict[str, _Trigger] = {}
         self._looks: dict[str, _LookTrigger] = {}
         self._numbers = count(1)
@@ -351,3 +353,7 @@ class Schedule:
             return  # NB: as above
         finally:
             trigger.is_under_way = False
+
+
+def _own_interval(watch: Watched) -> timedelta:
+    return watch.interval

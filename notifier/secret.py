@@ -24,6 +24,9 @@ _SHORTEST_MASKED = 4
 _SHORTEST_URL_PART = 8
 _PLAIN_WORD = re.compile(r"[a-z_]{1,15}")
 """Such as ``services`` or ``thread_id``: masking it would hide more of the log than of the URL."""
+_SHORTEST_DRAWN, _FEWEST_DIFFERENT = 16, 8
+_WORDS = re.compile(r"[a-z_.-]+|[A-Z_.-]+|[0-9_.-]+")
+"""What people write who do not draw by lot."""
 _DEEPEST = 20
 _LONGEST_SPELLED = 4096
 _SPELLED_ONE_WAY = re.compile("[A-Za-z0-9]*")
@@ -193,6 +196,14 @@ def token_parts(token: str) -> Iterable[str]:
     secret = token.partition("-")[2]
     if token.startswith("user:") and len(secret) >= _SHORTEST_URL_PART:
         yield secret
+
+
+def is_guessable(path: str) -> bool:
+    """Say whether somebody who tries could find a path: no part of it is long and looks drawn by lot."""
+    return not any(
+        len(part) >= _SHORTEST_DRAWN and len({*part}) >= _FEWEST_DIFFERENT and not _WORDS.fullmatch(part)
+        for part in path.split("/")
+    )
 
 
 def url_parts(url: str) -> Iterable[str]:

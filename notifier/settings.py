@@ -39,6 +39,9 @@ _EMAIL = re.compile(EMAIL_FORM)
 _LONGEST_AUDIO_ID = 512
 _LONGEST_EMAIL = 254
 _LONGEST_URL = 4096
+_LONGEST_PATH = 512
+_PATH = re.compile(r"/(?!/)[A-Za-z0-9/._~!$&'()*+,;=:@-]*")
+"""What arrives as it was written, whoever passes it on."""
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _LARGEST_COUNT = 100_000
 _HOST = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
@@ -208,6 +211,14 @@ def _secret_url(value: Scalar) -> Secret:
     return Secret(str(value))
 
 
+def _secret_path(value: Scalar) -> Secret:
+    if len(value) > _LONGEST_PATH or not _PATH.fullmatch(value) or {".", ".."} & {*value.split("/")}:
+        raise mistake(
+            "is no path to answer: expected / and then letters, digits or any of /-._~!$&'()*+,;=:@"
+        )
+    return Secret(str(value))
+
+
 def _token(value: Scalar) -> Secret:
     if not value.strip() or not value.isascii() or not value.isprintable() or " " in value:
         raise mistake("is not a token: expected it as useapi.net shows it, without spaces or line breaks")
@@ -256,6 +267,9 @@ Email = Annotated[
 ]
 BaseUrl = Annotated[str, PlainValidator(leaf(_base_url, "a URL")), WithJsonSchema({"type": "string"})]
 SecretUrl = Annotated[Secret, PlainValidator(leaf(_secret_url, "a URL")), WithJsonSchema({"type": "string"})]
+SecretPath = Annotated[
+    Secret, PlainValidator(leaf(_secret_path, "a path")), WithJsonSchema({"type": "string"})
+]
 Token = Annotated[Secret, PlainValidator(leaf(_token, "a token")), WithJsonSchema({"type": "string"})]
 
 

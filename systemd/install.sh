@@ -183,7 +183,7 @@ write_config() {
     # shellcheck disable=SC2016 # these are references of the watchlist, not of the shell
     sed -e 's/\${env:USEAPI_TOKEN}/${credential:useapi-token}/' -e 's/\${env:SLACK_URL}/${credential:slack-url}/' \
         -e 's/\${env:DISCORD_URL}/${credential:discord-url}/' -e 's/\${env:MATTERMOST_URL}/${credential:mattermost-url}/' \
-        -e 's/\${env:HOOK_SECRET}/${credential:webhook-secret}/' \
+        -e 's/\${env:HOOK_SECRET}/${credential:webhook-secret}/' -e 's/\${env:CALLBACK_PATH}/${credential:callback-path}/' \
         "$CHECKOUT/config/watchlist.yaml" >"$WATCHLIST.new"
     chgrp -- notifier "$WATCHLIST.new"
     chmod -- 640 "$WATCHLIST.new"

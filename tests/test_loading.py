@@ -108,6 +108,9 @@ def test_every_key_is_read() -> None:
     assert config.http is not None
     assert config.http.listen == Listen(host="127.0.0.1", port=8720)
     assert config.http.hosts == ("notifier.example.com",)
+    assert config.callback is not None
+    assert config.callback.listen == Listen(host="127.0.0.1", port=8721)
+    assert config.callback.path.reveal() == ENVIRONMENT["CALLBACK_PATH"]
     assert (config.log.level, config.log.format) == ("debug", "logfmt")
 
 
@@ -137,6 +140,7 @@ def test_every_key_that_is_left_out_has_its_documented_default() -> None:
     assert config.defaults.notify is None
     assert config.defaults.events == ("completed", "failed")
     assert (config.alerts, config.watch, config.state, config.http) == ((), (), None, None)
+    assert config.callback is None
     assert (config.log.level, config.log.format) == ("info", "auto")
 
 
@@ -775,16 +779,24 @@ def test_what_is_wrong_elsewhere(text: str, lines: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
-        (
-            f"{BASE}callback: {{listen: 127.0.0.1:1, path: /x}}\n",
-            ["w:4:1: callback: callbacks are not in this version"],
-        ),
-        # only where a later version takes them
         (f"{BASE}account: me\n", ["w:4:1: account: unknown key 'account'"]),
         (polling("callback: x"), ["w:5:3: poll.callback: unknown key 'callback'"]),
+        (
+            f"{BASE}callback: {{}}\n",
+            ["w:4:1: callback.listen: is missing", "w:4:1: callback.path: is missing"],
+        ),
+        (f"{BASE}callback: 127.0.0.1:8721\n", ["w:4:11: callback: expected a mapping, found text"]),
+        (
+            f"{BASE}callback: {{listen: 80, pth: x, path: ~}}\n",
+            [
+                f"w:4:20: callback.listen: '80' {ADDRESS}",
+                "w:4:24: callback.pth: unknown key 'pth', did you mean 'path'?",
+                "w:4:38: callback.path: expected a path, found nothing: give it a value or remove the key",
+            ],
+        ),
     ],
 )
-def test_what_a_later_version_takes_is_refused_as_such(text: str, lines: list[str]) -> None:
+def test_what_is_wrong_where_it_may_not_stand(text: str, lines: list[str]) -> None:
     assert mistakes(text) == lines
 
 
@@ -940,7 +952,8 @@ def test_one_run_tells_every_mistake_in_the_order_of_the_file() -> None:
         "56:8: state: '' is empty",
         f"57:16: http.listen: '80' {ADDRESS}",
         "57:27: http.hosts: expected a list, found text",
-        "58:1: callback: callbacks are not in this version",
+        "58:1: callback.listen: is missing",
+        "58:1: callback.path: is missing",
         "59:14: log.level: 'loud' is none of debug, info, warning, error",
         "59:28: log.format: 'pretty' is none of auto, console, logfmt, json",
         "59:42: log.colour: unknown key 'colour'",

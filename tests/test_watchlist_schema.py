@@ -150,7 +150,9 @@ def test_what_the_program_takes_the_schema_takes(text: str) -> None:
         (("watch", 2, "audio_id"), TRACK, "$.watch[2]"),
         (("alerts",), "studio", "$.alerts"),
         (("log", "level"), "loud", "$.log.level"),
-        (("callback",), {"listen": "127.0.0.1:1"}, "$"),
+        (("callback",), "127.0.0.1:1", "$.callback"),
+        (("callback",), {"listen": "127.0.0.1:1"}, "$.callback"),
+        (("callback", "path"), ["/x"], "$.callback.path"),
     ],
 )
 def test_what_is_no_watchlist_is_underlined_where_it_is_wrong(

@@ -106,6 +106,7 @@ async def test_every_metric_of_the_contract_is_there_and_true(running: tuple[Dae
     families = {family.name: family for family in text_string_to_metric_families(body)}
     assert {name for name in families if name.startswith("notifier_")} == METRICS | {
         "notifier_asyncio_tasks",
+        "notifier_callbacks",
         "notifier_unhealthy",
     }
     values = {

@@ -14,6 +14,7 @@ from notifier import loading, paths
 from notifier.clock import Clock, SystemClock
 from notifier.config import Config
 from notifier.doctor import credentials
+from notifier.doctor.callers import callers
 from notifier.doctor.finding import Check, Finding, Health
 from notifier.doctor.receivers import receivers
 from notifier.doctor.routes import routes
@@ -42,6 +43,7 @@ async def examine(
     findings += of_storage
     if loaded is not None:
         findings += await _others(loaded, remembered, limits, clock)
+        findings += await callers(loaded.config.callback, is_running=_is_running(of_storage))
     elif config is not None:
         findings.append(Finding(Check.TOKEN, "useapi.net", Health.SKIPPED, f"not asked: {_UNRESOLVED}"))
         skipped = f"not asked: {_UNRESOLVED}"
@@ -86,6 +88,10 @@ def _config(
         for warning in loaded.warnings:
             line = warning.line(file).removeprefix(f"{file}:")
             yield Finding(Check.CONFIG, file, Health.WARNING, line)
+
+
+def _is_running(findings: list[Finding]) -> bool:
+    return any(one.check is Check.DAEMON and one.health is Health.OK for one in findings)
 
 
 def _advice(error: InvalidConfigError, *, is_only_unresolved: bool) -> str:

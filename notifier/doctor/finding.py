@@ -17,6 +17,7 @@ class Check(StrEnum):
     WATCH = "watch"
     ACCOUNT = "account"
     TARGET = "target"
+    CALLBACK = "callback"
     ROUTE = "route"
 
 

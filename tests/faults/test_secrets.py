@@ -30,6 +30,7 @@ TOKEN = f"user:777-{MARK}-To/ken=&1"
 OLD_KEY = f"whsec_{MARK}OLD{'A' * 32}"
 NEW_KEY = f"whsec_{MARK}NEW/{'B+' * 15}B"
 HEADER = f'{MARK}-"header"/<value>&1'
+CALLBACK = f"/{MARK}callback/useapi/{MARK}-0123456789"
 ALERT_TARGET = "webhook-alerts"
 
 
@@ -78,7 +79,7 @@ class Stage:
             (directory / name).chmod(0o600)
         self.token_file = directory / "token"
         self.token_file.write_text(TOKEN + "\n")
-        self.port = free_port()
+        self.port, self.callback_port = free_port(), free_port()
         self.targets: dict[str, dict[str, object]] = {}
         for kind in TYPES:
             for number in range(len(MANNERS)):
@@ -128,6 +129,7 @@ class Stage:
             "alerts": [ALERT_TARGET],
             "state": str(self.state),
             "http": f"127.0.0.1:{self.port}",
+            "callback": {"listen": f"127.0.0.1:{self.callback_port}", "path": CALLBACK},
             "log": {"level": "debug"},
             "watch": [audio_id(number) for number in range(len(MANNERS) + 1)],
             **other,
@@ -144,6 +146,11 @@ class Stage:
             for path in ("/", "/api/status", "/healthz", "/metrics"):
                 async with session.get(f"http://127.0.0.1:{self.port}{path}") as response:
                     assert_unmarked(path, await response.text())
+            for method, path in (("POST", CALLBACK), ("GET", CALLBACK), ("POST", CALLBACK[:-1])):
+                url = f"http://127.0.0.1:{self.callback_port}{path}"
+                said = {"audio_id": audio_id(1), "replyUrl": url}
+                async with session.request(method, url, json=said) as response:
+                    assert_unmarked(path, f"{response.headers} {await response.text()}")
 
     async def command(self, *arguments: str) -> str:
         """Give a command inside this process, which is quicker, and look through what it says."""

@@ -83,12 +83,23 @@ async def history(directory: Path) -> History:
             start = await scrape()
             may_answer.set()
             await _until(scrape, _all_has_happened)
+            await _called(session, watchlist["callback"])
             _written(directory, {**watchlist, "watch": [{"audio_id": "nonsense"}]})
             await running.logged("config.rejected")
             end = await _until(scrape, lambda seen: seen("notifier_config_last_reload_success") == 0)
             requests = {name: len(receiver.to(_path(name))) for name in TARGETS}
             after = await _without(running, directory, watchlist, scrape)
         return History(start, end, after, requests, began, datetime.now(UTC))
+
+
+async def _called(session: aiohttp.ClientSession, callback: Mapping[str, str]) -> None:
+    """Let calls come about a track at work, one that has ended and one that nobody knows, and odd ones."""
+    url = f"http://{callback['listen']}{callback['path']}"
+    for said in ({"audio_id": audio_id(4)}, completed(1), {"audio_id": audio_id(999)}, {"odd": 1}):
+        async with session.post(url, json=said) as response:
+            assert response.status == 204
+    async with session.get(url) as response:
+        assert response.status == 405
 
 
 async def _without(running: Daemon, directory: Path, watchlist: dict[str, Any], scrape: Any) -> Scrape:
@@ -169,7 +180,7 @@ def _watchlist(directory: Path, api: Server, receiver: Server, address: str) -> 
     numbers = [1, 2, 3, 4, 5, 7, 8, *range(_FIRST_HOSTILE, _FIRST_HOSTILE + len(HOSTILE_STATUSES))]
     return {
         "useapi": {"token": "user:1-abc", "base_url": f"{api.url}/v2/pixverse", "rate": "500/s"},
-        "poll": {"interval": "100ms", "max_interval": "200ms", "stalled_after": "1h"},
+        "poll": {"interval": "100ms", "max_interval": "200ms", "stalled_after": "1h", "list": "never"},
         "delivery": {"first_retry": "100ms", "max_retry": "100ms"},
         "targets": {
             name: {"type": kind, "url": f"{receiver.url}{_path(name)}"} for name, kind in TARGETS.items()
@@ -177,6 +188,7 @@ def _watchlist(directory: Path, api: Server, receiver: Server, address: str) -> 
         "defaults": {"events": ["completed", "failed", "missing", "stalled"]},
         "state": str(directory / "state.db"),
         "http": address,
+        "callback": {"listen": f"127.0.0.1:{free_port()}", "path": "/hooks/useapi/9f3c1b7e24d8a6050c1e"},
         "watch": [*(audio_id(number) for number in numbers), audio_id(6, ACCOUNT)],
     }
 

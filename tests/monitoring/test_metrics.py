@@ -24,6 +24,7 @@ OUTCOMES = {"delivered", "retry", "rejected", "target_broken"}
 REASONS = {"token", "api", "storage", "scheduler", "loop"}
 CONCURRENCY = 8
 ANSWERS = {"ok", "not_found", "unreadable", "token", "throttled", "account", "unavailable"}
+HEARD = {"read", "looked", "finished", "unknown", "unusable", "dropped", "refused"}
 GAUGES = {
     "notifier_build_info": {"version"},
     "notifier_tracks": {"status"},
@@ -37,6 +38,7 @@ GAUGES = {
 }
 COUNTERS = {
     "notifier_api_requests": {"kind", "outcome"},
+    "notifier_callbacks": {"outcome"},
     "notifier_events": {"type"},
     "notifier_delivery_attempts": {"target", "outcome"},
 }
@@ -95,6 +97,7 @@ def test_all_that_is_known_beforehand_is_there_with_0(seen: History) -> None:
     for kind in ("track", "list"):
         asked = start.by("outcome", "notifier_api_requests_total", kind=kind)
         assert asked == dict.fromkeys(ANSWERS, 0)
+    assert start.by("outcome", "notifier_callbacks_total") == dict.fromkeys(HEARD, 0)
     assert start.by("type", "notifier_events_total") == dict.fromkeys(EVENTS, 0)
     assert start.by("reason", "notifier_unhealthy") == dict.fromkeys(REASONS, 0)
     assert {status for status, count in start.by("status", "notifier_tracks").items() if count == 0} == {
@@ -127,6 +130,11 @@ def test_each_request_has_a_length_and_a_lateness(seen: History, name: str) -> N
     answered = sum(one.value for one in seen.end.samples if one.name == "notifier_api_requests_total")
     assert 0 <= seen.end(f"{name}_count") - answered <= CONCURRENCY  # which are under way
     assert seen.end(f"{name}_sum") > 0
+
+
+def test_calls_are_counted_by_what_came_of_them(seen: History) -> None:
+    once = {"read": 1, "finished": 1, "unknown": 1, "unusable": 1, "refused": 1}
+    assert seen.end.by("outcome", "notifier_callbacks_total") == {**dict.fromkeys(HEARD, 0), **once}
 
 
 def test_events_are_counted_once_each(seen: History) -> None:

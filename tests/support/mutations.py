@@ -48,7 +48,16 @@ SYNTAX = (
         "{% for x in y %}",
         "{{ event.__class__ }}",
     ),
-    *("useapi:", "targets:", "watch:", "type: slack", "account: x", "callback: x", "..:1", "a..b:80"),
+    *(
+        "useapi:",
+        "targets:",
+        "watch:",
+        "type: slack",
+        "account: x",
+        "callback: {path: //}",
+        "..:1",
+        "a..b:80",
+    ),
 )
 """What means something to YAML, to this file or to those who read it, each for a reason of its own."""
 

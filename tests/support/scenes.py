@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.servers import Received, Reply, Server
-from tests.support.tracks import answer, audio_id, completed, path_of, track
+from tests.support.tracks import MUSIC, answer, audio_id, completed, path_of, track
 
 Payload = Mapping[str, Any]
 
@@ -20,6 +20,13 @@ ACCEPTED = {
 }
 """What each type of receiver answers to a message that it takes."""
 _MARKDOWN = re.compile(r"\\([^0-9A-Za-z\s])")
+
+
+def at_work(request: Received) -> Reply:
+    """Answer for any track that it is being made, and for lists that there are none."""
+    if request.path == MUSIC:
+        return answer({"error": "no lists here"}, 404)
+    return answer(track(int(request.path.rpartition(":")[2])))
 
 
 def accepting(request: Received) -> Reply:
@@ -44,10 +51,12 @@ class Scene:
             "rate": "500/s",
         }
         self.stalled_after = "3000d"
+        self.poll: dict[str, Any] = {"interval": "50ms", "max_interval": "200ms"}
         self.http: str | None = None
+        self.callback: dict[str, str] | None = None
         self.accounts: Sequence[Mapping[str, Any]] = ()
         """Entries that follow accounts, behind those of tracks."""
-        api.otherwise(lambda request: answer(track(int(request.path.rpartition(":")[2]))))
+        api.otherwise(at_work)
         receiver.otherwise(accepting)
 
     def target(self, name: str, path: str, **keys: Any) -> None:
@@ -59,7 +68,7 @@ class Scene:
         """Replace the watchlist, which as JSON is YAML too, by one of these tracks."""
         watchlist = {
             "useapi": self.useapi,
-            "poll": {"interval": "50ms", "max_interval": "200ms", "stalled_after": self.stalled_after},
+            "poll": {**self.poll, "stalled_after": self.stalled_after},
             "delivery": self.delivery,
             "targets": self.targets,
             "defaults": {"notify": [*(self.targets if self.notify is None else self.notify)]},
@@ -72,6 +81,8 @@ class Scene:
         }
         if self.http is not None:
             watchlist["http"] = self.http
+        if self.callback is not None:
+            watchlist["callback"] = self.callback
         new = self.file.with_suffix(".new")
         new.write_text(json.dumps(watchlist, indent=2))
         new.chmod(0o600)

@@ -11,6 +11,7 @@ ENVIRONMENT = {
     "SLACK_URL": "https://hooks.slack.com/services/T0123/B4567/slackhunter2",
     "DISCORD_URL": "https://discord.com/api/webhooks/1234567890/discordhunter2",
     "HOOK_SECRET": "whsec_aHVudGVyMmh1bnRlcjJodW50ZXIyaHVudGVyMg==",
+    "CALLBACK_PATH": "/hooks/useapi/9f3c-hunter2hunter2",
     "NEXT_SECRET": "whsec_aHVudGVyM2h1bnRlcjNodW50ZXIzaHVudGVyMw==",
 }
 
@@ -89,6 +90,7 @@ watch:
 
 state: /srv/notifier/state.db
 http: {listen: "127.0.0.1:8720", hosts: [notifier.example.com]}
+callback: {listen: "127.0.0.1:8721", path: "${env:CALLBACK_PATH}"}
 log: {level: debug, format: logfmt}
 """
 """Every key there is. A type of target whose keys are those of another has no need to stand here."""

@@ -123,7 +123,7 @@ def test_every_credential_that_people_are_shown_is_one_that_the_unit_loads(
     settings: Settings, file: str
 ) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
-    shown = set(re.findall(r"(?:url|token|secret): +\"?\$\{credential:([^}]+)\}", text))
+    shown = set(re.findall(r"(?:url|token|secret|path): +\"?\$\{credential:([^}]+)\}", text))
     shown |= set(re.findall(r"/etc/notifier/credentials/([\w.-]+)", text))
     shown |= set(re.findall(r"s/\\\$\{env:\w+\}/\$\{credential:([^}]+)\}/", text))
     assert shown <= set(credentials(settings))
@@ -131,7 +131,7 @@ def test_every_credential_that_people_are_shown_is_one_that_the_unit_loads(
 
 def test_the_installer_gives_every_secret_of_the_example_a_credential(settings: Settings) -> None:
     example = (ROOT / "config" / "watchlist.yaml").read_text(encoding="utf-8")
-    wanted = set(re.findall(r"(?:url|token|secret): +\$\{env:(\w+)\}", example))
+    wanted = set(re.findall(r"(?:url|token|secret|path): +\$\{env:(\w+)\}", example))
     substitutions = re.findall(
         r"s/\\\$\{env:(\w+)\}/\$\{credential:([^}]+)\}/", INSTALLER.read_text(encoding="utf-8")
     )
