@@ -21,6 +21,11 @@ class Doors:
         self._trouble: dict[str, str] = {}
         """Why a listener is not where it should be, by key, as it was last logged."""
 
+    @property
+    def are_shut(self) -> bool:
+        """Whether a listener is not where it should be."""
+        return bool(self._trouble)
+
     async def open(self, config: Config) -> None:
         """Answer where the watchlist says. Raises InUseError when an address cannot be had."""
         await _moved("http", self._site.move(config.http), config.http)

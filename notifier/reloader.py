@@ -49,7 +49,7 @@ class Reloader:
     @property
     def is_curious(self) -> bool:
         """Whether to look again in a second: something has changed. Else every other second will do."""
-        return self._file.is_unsettled or self._unapplied is not None or self._http_trouble is not None
+        return self._file.is_unsettled or self._unapplied is not None or self._doors.are_shut
 
     async def look(self) -> None:
         """Take a changed file, and what a full disk or a taken port kept from being applied."""
