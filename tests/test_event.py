@@ -144,6 +144,7 @@ def test_the_problems_have_the_documented_names() -> None:
     assert {problem.value for problem in Problem} == {
         "token_rejected",
         "upstream_unreachable",
+        "account_unreadable",
         "track_unreadable",
         "track_missing",
         "track_stalled",
