@@ -69,6 +69,8 @@ class _Group:
     left: dict[str, Watched] = field(default_factory=dict)
     """Those that have no answer yet."""
     dues: dict[str, float] = field(default_factory=dict)
+    joined: dict[str, float] = field(default_factory=dict)
+    """When each of them began to wait."""
     told: list[tuple[Watched, _Claim]] = field(default_factory=list)
     """Those that a page has told of, and what it said."""
     claims: dict[str, _Claim] = field(default_factory=dict)
@@ -78,12 +80,18 @@ class _Group:
     top: str | None = None
     """The first track of the list, if its first page was read."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    is_probe: bool = False
 
-    def join(self, watch: Watched, due: float) -> None:
+    def join(self, watch: Watched, due: float, now: float) -> None:
         """Let a watch be answered with the others."""
         self.left[watch.audio_id] = watch
         self.dues[watch.audio_id] = due
+        self.joined[watch.audio_id] = now
+
+    def let_go(self) -> None:
+        """Let those go that were told of by what others asked for while they waited."""
+        for audio_id, watch in [*self.left.items()]:
+            if watch.seen_at >= self.joined[audio_id]:
+                del self.left[audio_id]
 
     def is_wanted(self) -> bool:
         """Say whether anybody still waits for an answer."""
@@ -258,16 +266,16 @@ class Gathering:
         group = known.waiting
         if group is None:
             group = known.waiting = _Group(due)
-            group.join(watch, due)
+            group.join(watch, due, self._clock.monotonic())
             try:
                 await self._lead(room, group)
             finally:
                 self._set_out(known, group)
                 group.over.set()
-        elif group.is_probe:
-            return  # as whoever finds a gate closed; a page that the probe comes back with tells of it, too
+        elif self._upstream.is_closed(room.account):
+            return  # as who finds a gate closed; a page that the probe comes back with tells of it, too
         else:
-            group.join(watch, due)
+            group.join(watch, due, self._clock.monotonic())
             await group.over.wait()
         if watch.audio_id in group.left:
             reading = await self._poller.read(watch, due=due, keeps_phase=self._is_of_use(room))
@@ -280,12 +288,17 @@ class Gathering:
 
     async def _lead(self, room: _Room, group: _Group) -> None:
         """Send the fewest requests that tell of a group, but for those that follow for tracks alone."""
-        flight = self._list(room).flight
-        async with flight, self._poller.passing(room.account, group.is_wanted) as passages:
+        async with self._list(room).flight:
+            group.let_go()
+            if group.left:
+                await self._send(room, group)
+        self._count(room)
+
+    async def _send(self, room: _Room, group: _Group) -> None:
+        async with self._poller.passing(room.account, group.is_wanted) as passages:
             if passages is None:
                 group.left.clear()
                 return
-            group.is_probe = any(passage.is_probe for passage in passages)
             await asyncio.sleep(0)  # NB: what is due at the same moment has its turn right behind this one
             asked = await self._poller.paced(passages, group.is_wanted, partial(self._first, room, group))
             if asked is None:
@@ -299,7 +312,6 @@ class Gathering:
                 await self._poller.take(watch, answered.reading, passages, phase=due, at=at)
             else:
                 await self._follow(room, group, passages, (at, answered))
-        self._count(room)
 
     async def _first(self, room: _Room, group: _Group) -> _Alone | _Pages:
         """Send the first request of a group, now that it is known who is in it."""

@@ -114,13 +114,12 @@ class Places:
             self._crowd = Counter(place // size for place in places)
 
     def missed(self, audio_id: str, end: int | None) -> None:
-        """Take up that a page did not show a track which it should have; it ended there, or was the last."""
-        was_shown = audio_id in self._shown
+        """Take up that a page did not show a track which it should have; it ended there, or was the last.
+
+        It is looked for further down, where whatever was made meanwhile has moved it to.
+        """
         self._shown.discard(audio_id)
-        if was_shown:
-            self._set(audio_id, 0)
-        else:
-            self._set(audio_id, None if end is None or end >= _DEEPEST else end)
+        self._set(audio_id, None if end is None or end >= _DEEPEST else end)
 
     def look_again(self) -> None:
         """Look for the tracks that the list does not hold from its top once more."""

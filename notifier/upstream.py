@@ -107,6 +107,11 @@ class Upstream:
     def _open_gate(self) -> Gate:
         return Gate(backoff=self._backoff, pace=None, rng=self._rng)
 
+    def is_closed(self, account: str) -> bool:
+        """Say whether an account is not to be read just now but by one that goes first as the probe."""
+        of_account = self._accounts.get(account)
+        return self.token.failures > 0 or (of_account is not None and of_account.failures > 0)
+
     @property
     def is_token_rejected(self) -> bool:
         """Whether the API refuses the token."""

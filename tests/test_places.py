@@ -108,13 +108,17 @@ def test_what_comes_on_top_moves_all_that_stands_below_it() -> None:
     assert [places.of(audio_id) for audio_id in ("new", "oldest")] == [8, 125]
 
 
-def test_a_track_that_was_shown_and_is_no_more_is_looked_for_from_the_top() -> None:
+def test_a_track_that_was_shown_and_is_no_more_is_looked_for_further_down_and_then_from_the_top() -> None:
     places = Places(50)
-    places.found({"a": 70})
+    places.found({"a": 70, "b": 71})
     places.missed("a", 115)
+    assert [places.of("a"), places.of("b")] == [115, 71]
+    places.found({"b": 75})
+    assert places.of("a") == 119
+    places.missed("a", None)
+    assert places.of("a") is None
+    places.look_again()
     assert places.of("a") == 0
-    places.missed("a", 50)
-    assert places.of("a") == 50
 
 
 def test_one_track_is_worth_a_page_as_soon_as_others_wait_near_it() -> None:
