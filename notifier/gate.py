@@ -69,7 +69,7 @@ class Gate:
 
     def closed_for(self, now: float) -> float:
         """Return the seconds until the gate may be tried again, 0 when it may be now. Leaves out the pace."""
-        return max(self.told_for(now), self._not_before - now)
+        return max(0.0, self._told_until - now, self._not_before - now)
 
     def told_for(self, now: float) -> float:
         """Return the seconds that the other side has asked to be left alone for, from now on."""

@@ -151,8 +151,10 @@ class Poller:
         self.ended: Callable[[Watched], None] = lambda _watch: None
         """What is called with a watch that has ended, once that is written down."""
         self._unknown_statuses: set[str] = set()
-        for kind, outcome in product(RequestKind, _OUTCOMES):
-            metrics.api_requests.labels(kind, outcome)
+        self._counters = {
+            (kind, outcome): metrics.api_requests.labels(kind, outcome)
+            for kind, outcome in product(RequestKind, _OUTCOMES)
+        }
         for event_type in _TOLD:
             metrics.events.labels(event_type)
 
@@ -208,13 +210,13 @@ class Poller:
         """Send the request for one track, which was due then."""
         self.note_lateness(due, self._clock.monotonic())
         reading = await self.reader.read(watch.url)
-        self._metrics.api_requests.labels(RequestKind.TRACK, _outcome(reading)).inc()
+        self._counters[RequestKind.TRACK, _outcome(reading)].inc()
         return reading
 
     async def ask_page(self, account: str, offset: int) -> PageReading:
         """Send the request for a page of an account's list."""
         reading = await self.reader.read_page(account, offset)
-        self._metrics.api_requests.labels(RequestKind.LIST, _outcome(reading)).inc()
+        self._counters[RequestKind.LIST, _outcome(reading)].inc()
         return reading
 
     def note_lateness(self, due: float, left_at: float) -> None:

@@ -64,7 +64,7 @@ class Wire:
         await self._close_when_done()
 
     async def _close_when_done(self) -> None:
-        if self._is_retired and not self._under_way:
+        if not self._under_way:
             await self.close()
 
     async def send(
@@ -86,18 +86,22 @@ class Wire:
             return await self._send(method, url, headers, body, largest_answer or self._largest_answer)
         finally:
             self._under_way -= 1
-            await self._close_when_done()
+            if self._is_retired:
+                await self._close_when_done()
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str] | None, body: bytes | None, largest: int
     ) -> Answer | Unreachable:
         try:
-            async with self._session.request(
+            response = await self._session.request(
                 method, url, headers=headers, data=body, allow_redirects=False
-            ) as response:
+            )
+            try:
                 content, failure = await self._read(response, largest)
-                broken_off = None if failure is None else self._sentence(failure, url)
-                return Answer(response.status, response.headers, content, broken_off=broken_off)
+            finally:
+                response.release()
+            broken_off = None if failure is None else self._sentence(failure, url)
+            return Answer(response.status, response.headers, content, broken_off=broken_off)
         except _FAILURES as error:
             is_asked = not isinstance(error, aiohttp.ClientConnectorError) and not self._is_nameless(
                 error, url
@@ -121,8 +125,8 @@ class Wire:
         content = bytearray()
         failure: Exception | None = None
         try:
-            async for chunk in response.content.iter_any():
-                content += chunk
+            while not response.content.at_eof():
+                content += await response.content.readany()
                 if len(content) > largest:
                     response.close()
                     break
