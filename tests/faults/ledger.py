@@ -32,7 +32,7 @@ from notifier.delivery import DeliveryState
 from notifier.store import Store
 from tests.support.process import Daemon, daemon
 from tests.support.servers import PATIENCE
-from tests.support.tracks import audio_id, completed, failed, track
+from tests.support.tracks import audio_id, completed, failed, page_of, track
 
 TARGETS = ("archive", "band-room", "studio")
 _IN_ORDER = ("band-room", "studio")
@@ -129,6 +129,10 @@ class _Fate:
     def name(self) -> str:
         return f"Track {self.number}"
 
+    @property
+    def has_ended(self) -> bool:
+        return self.reads_left <= 0
+
 
 @dataclass(slots=True)
 class World:
@@ -157,14 +161,31 @@ class World:
         trouble = self._api_trouble(request)
         if trouble is not None:
             return trouble
-        if fate.life > self.life:
-            return web.json_response(track(fate.number))
-        fate.reads_left -= 1
-        if fate.reads_left > 0:
-            return web.json_response(track(fate.number))
-        status = 410 if fate.answer is None else 200
-        response = web.json_response(fate.answer or {"error": "gone"}, status=status)
-        return await self._written(request, response, Step.AFTER_POLL)
+        shown = self._shown(fate)
+        response = web.json_response(shown or {"error": "gone"}, status=410 if shown is None else 200)
+        return await self._answered(request, response, has_ended=fate.has_ended)
+
+    async def read_list(self, request: web.Request) -> web.StreamResponse:
+        """Answer a read of the list, which counts as one of each track that it shows."""
+        trouble = self._api_trouble(request)
+        if trouble is not None:
+            return trouble
+        there = [fate for fate in reversed(self.fates.values()) if fate.answer or not fate.has_ended]
+        page = page_of([{"number": fate.number} for fate in there], request.query)
+        fates = [self.fates[audio_id(one["number"])] for one in page["data"]]
+        end_now = any(fate.life <= self.life and fate.reads_left == 1 for fate in fates)
+        shown = [each for each in map(self._shown, fates) if each is not None]
+        return await self._answered(request, web.json_response({**page, "data": shown}), has_ended=end_now)
+
+    def _shown(self, fate: _Fate) -> Mapping[str, Any] | None:
+        if fate.life <= self.life:
+            fate.reads_left -= 1
+        return fate.answer if fate.has_ended else track(fate.number)
+
+    async def _answered(
+        self, request: web.Request, response: web.Response, *, has_ended: bool
+    ) -> web.StreamResponse:
+        return await self._written(request, response, Step.AFTER_POLL) if has_ended else response
 
     def _api_trouble(self, request: web.Request) -> web.Response | None:
         if not self.is_flaky or self.rng.random() > 0.06:
@@ -307,6 +328,7 @@ class Ledger:
         """Kill the daemon at every step, let it finish, and say what the receivers have seen."""
         world = self._world
         app = web.Application()
+        app.router.add_get("/v2/pixverse/music/", world.read_list)
         app.router.add_get("/v2/pixverse/music/{audio_id}", world.read)
         app.router.add_post("/{target}", world.receive)
         self._runner = runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -186,7 +186,7 @@ async def test_whatever_hits_a_receiver_is_one_line_and_nothing_is_lost(scene: L
 async def test_after_an_outage_all_is_told_in_order_and_nobody_is_overrun(scene: LinedScene) -> None:
     count, spacing, longest = 30, 1 / 20, 0.2
     scene.useapi |= {"rate": "20/s", "concurrency": 3, "timeout": "1m"}
-    scene.poll["max_interval"] = "200ms"
+    scene.poll |= {"max_interval": "200ms", "list": "never"}  # NB: one page would tell of all
     scene.delivery["timeout"] = "20s"
     scene.target("in-order", "/webhook/1", concurrency=1)
     scene.target("wide", "/webhook/4", concurrency=4)
