@@ -67,7 +67,9 @@ class Places:
         self._moved = 0
         """By how many entries the list has grown at its top."""
         self._fixed: dict[str, int | None] = {}
-        """Places but for what the list has grown by; None for a track that it does not hold."""
+        """Places but for what the list has grown by; None for the absent ones."""
+        self._absent: set[str] = set()
+        """Tracks that the list does not hold, as far as it was looked through."""
         self._shown: set[str] = set()
         """Tracks that a page has shown. Another's place is where to look for it."""
         self._crowd: Counter[int] = Counter()
@@ -93,7 +95,7 @@ class Places:
 
     def requests(self, waiting: int) -> int:
         """Return about how many requests all of so many unfinished tracks take."""
-        absent = len(self._fixed) - self._crowd.total()
+        absent = len(self._absent)
         return absent + max(len(self._crowd), -(-(waiting - absent) // self.size))
 
     def found(self, at: Mapping[str, int]) -> None:
@@ -123,13 +125,14 @@ class Places:
 
     def look_again(self) -> None:
         """Look for the tracks that the list does not hold from its top once more."""
-        for audio_id in [audio_id for audio_id, fixed in self._fixed.items() if fixed is None]:
+        for audio_id in [*self._absent]:
             self.forget(audio_id)
 
     def forget(self, audio_id: str) -> None:
         """Know nothing of a track any more."""
         self._set(audio_id, None)
-        self._fixed.pop(audio_id, None)
+        del self._fixed[audio_id]
+        self._absent.discard(audio_id)
         self._shown.discard(audio_id)
 
     def _set(self, audio_id: str, place: int | None) -> None:
@@ -138,6 +141,10 @@ class Places:
             self._crowd[before // self.size] -= 1
             if not self._crowd[before // self.size]:
                 del self._crowd[before // self.size]
-        self._fixed[audio_id] = None if place is None else place - self._moved
-        if place is not None:
-            self._crowd[(place - self._moved) // self.size] += 1
+        if place is None:
+            self._fixed[audio_id] = None
+            self._absent.add(audio_id)
+        else:
+            self._fixed[audio_id] = fixed = place - self._moved
+            self._absent.discard(audio_id)
+            self._crowd[fixed // self.size] += 1
