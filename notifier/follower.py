@@ -36,6 +36,8 @@ _HOPELESS = 5
 _WRITTEN_EVERY = 60.0
 """After how many seconds it is written down that a list was looked at, if that is all there is to say."""
 _MUSIC = "music"
+_LONGEST_NAME = 512
+"""How much of an audio_id is remembered; one that is followed is no longer than that."""
 
 log = structlog.get_logger()
 
@@ -268,7 +270,7 @@ class Follower:
         if bookmark is None or not is_at_rest or page.offset or self._is_to_be_written(followed):
             return False
         is_news = page.next_offset is None and not bookmark.is_whole
-        return not is_news and {entry.audio_id for entry in page.entries} <= {*bookmark.known}
+        return not is_news and {entry.audio_id[:_LONGEST_NAME] for entry in page.entries} <= {*bookmark.known}
 
     def _is_to_be_written(self, followed: Followed) -> bool:
         return self._clock.monotonic() - followed.written_at >= _WRITTEN_EVERY
@@ -349,4 +351,4 @@ def _item(followed: Followed, entry: Listed) -> Item:
     is_its_own = is_audio_id(entry.audio_id) and key_of(account_of(entry.audio_id)) == followed.key
     is_music = track.fields.get("create_mode") == _MUSIC
     is_meant = is_its_own and is_music and followed.filter.verdict(track) is not Verdict.NOT_MEANT
-    return Item(entry.audio_id, is_meant, track.is_final, track.created_at)
+    return Item(entry.audio_id[:_LONGEST_NAME], is_meant, track.is_final, track.created_at)

@@ -408,10 +408,15 @@ class Gathering:
             await self._upstream.failed(refused, room.account, passages)
 
     def _leave_alone(self, room: _Room, reason: str) -> None:
-        """Read tracks by themselves for a while, and say so when the reason is another one."""
-        known = self._list(room)
-        wait = known.trust.lose(self._clock.monotonic())
-        if known.complaint.news(reason) is not None:
+        """Read tracks by themselves for a while, and say so when the reason is another one.
+
+        NB: who looks at the list for its own sake meanwhile does not make that any longer.
+        """
+        known, now = self._list(room), self._clock.monotonic()
+        if not known.trust.holds(now):
+            return
+        wait = known.trust.lose(now)
+        if len(room.watches) >= _FEWEST and known.complaint.news(reason) is not None:
             log.warning("list.unusable", account=room.account, error=reason, wait=round(wait.total_seconds()))
         self._count(room)
 

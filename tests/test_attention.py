@@ -8,7 +8,7 @@ import pytest
 
 from notifier.attention import Matter, standing
 from notifier.gate import GateState
-from notifier.report import Overview, TargetStatus, TrackStatus
+from notifier.report import AccountStatus, Overview, TargetStatus, TrackStatus
 from notifier.store import Backlog
 
 NOW = datetime(2026, 6, 23, 3, 0, tzinfo=UTC)
@@ -172,3 +172,33 @@ def test_foreign_text_is_one_short_line() -> None:
     (matter,) = needs(targets=(replace(PAUSED, reason=reason),))
     assert matter.what.isprintable()
     assert len(matter.what) < 200
+
+
+ACCOUNT = AccountStatus("me@example.com", None, NOW, 3, NOW, 1, None)
+UNREADABLE = replace(ACCOUNT, trouble="HTTP 404: no such account", is_hopeless=True)
+
+
+def test_an_account_that_is_followed_is_counted_and_needs_nobody() -> None:
+    headline, needed, notices = read(replace(WELL, accounts=(ACCOUNT,)))
+    assert headline == ("running, all well: 1 account followed, 3 tracks under way, 12 done, nothing waiting")
+    assert (needed, notices) == ([], [])
+
+
+def test_a_list_that_cannot_be_read_needs_somebody() -> None:
+    (matter,) = needs(accounts=(ACCOUNT, UNREADABLE))
+    assert matter.what == "the list of the account me@example.com cannot be read: HTTP 404: no such account"
+    assert matter.do == "correct the address on the watchlist, or see to the account at useapi.net"
+
+
+def test_a_list_that_fails_for_now_is_looked_at_again_by_itself() -> None:
+    failing = replace(UNREADABLE, is_hopeless=False)
+    _, needed, notices = read(replace(WELL, accounts=(failing,)))
+    assert needed == []
+    assert notices == ["the list of the account me@example.com was not read: HTTP 404: no such account"]
+    down = replace(WELL, accounts=(failing,), api_reason="HTTP 503", api_state=GateState.WAITING)
+    assert read(down)[2] == ["useapi.net is not read for now: HTTP 503"]
+
+
+def test_an_account_alone_is_work_for_a_daemon() -> None:
+    idle = replace(WELL, tracks=(), accounts=(ACCOUNT,), is_running=False)
+    assert read(idle)[1] == ["the daemon is not running"]

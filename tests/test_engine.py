@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -5,6 +6,7 @@ from random import Random
 
 import pytest
 
+from notifier.clock import SystemClock
 from notifier.config import Config
 from notifier.delivery import DeliveryState
 from notifier.engine import Engine
@@ -15,8 +17,10 @@ from notifier.loading import load_content
 from notifier.secret import Masker, Sources
 from notifier.store import Backlog, Owed, Settlement, StorageError, Store, StoredGate
 from notifier.transition import Sighting
+from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
-from tests.support.tracks import audio_id
+from tests.support.servers import Server
+from tests.support.tracks import MUSIC, audio_id, completed
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 6, 23, 12, 0, tzinfo=UTC)
@@ -277,3 +281,29 @@ watch: []
             await engine.stop()
         alerts = [row for row in await store.deliveries() if row.type == "notifier.alert"]
         assert [(row.name, row.target) for row in alerts] == [("target_paused", "archive")]
+
+
+async def test_an_accounts_list_is_looked_at_when_somebody_wants_it(store: Store, api: Server) -> None:
+    catalogue = Catalogue(api)
+    text = f"""useapi: {{token: abc, base_url: "{api.url}/v2/pixverse"}}
+targets: {{archive: {{type: webhook, url: 'http://127.0.0.1:9/archive'}}}}
+poll: {{interval: 1h, max_interval: 1h}}
+watch: [{{account: {ME}}}]
+"""
+    following = load_content(text.encode(), "x", resolve=True, sources=Sources({})).config
+    engine = Engine(following, store, masker=Masker(), clock=SystemClock(), rng=Random(1))
+    await engine.start()
+    while (await store.accounts()).get(ME) is None:
+        await asyncio.sleep(0.01)
+    assert engine.has_work
+    assert not engine.look("you@example.com")
+    catalogue.put(completed(1))
+    assert engine.look(ME.upper())
+    await api.until_count(MUSIC, 2)
+    while await store.deliveries() == []:
+        await asyncio.sleep(0.01)
+    assert [row.audio_id for row in await store.deliveries()] == [audio_id(1)]
+    assert engine.watches == {}
+    assert len(engine.schedule) == 0
+    assert len(api.requests) == 2
+    await engine.stop()

@@ -17,6 +17,7 @@ from notifier.loading import load
 from notifier.vitals import PATIENCE as LIMIT
 from notifier.vitals import Vitals
 from tests.monitoring.history import Scrape
+from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
 from tests.support.process import Daemon, daemon
 from tests.support.scenes import Scene
@@ -102,6 +103,19 @@ async def test_an_api_that_nobody_has_to_read_any_more_keeps_nothing_from_its_wo
         await watch.until(503)
         scene.api.reply(path_of(audio_id(1)), answer(track(1)))
         assert (await watch.until(200))["degraded"] == []
+
+
+async def test_an_account_to_follow_is_work_even_without_a_track(scene: Scene) -> None:
+    catalogue = Catalogue(scene.api)
+    scene.accounts = [{"account": ME}]
+    async with watched(scene) as watch:
+        await watch.until(200)
+        catalogue.list_replies = lambda _request: answer({"error": "Unauthorized"}, 401)
+        body = await watch.until(503)
+        assert body["reasons"] == ["the API cannot be read: HTTP 401: Unauthorized"]
+        catalogue.list_replies = lambda _request: answer({"error": "no such account"}, 404)
+        body = await watch.until(200, lambda body: body["degraded"] != [])
+        assert body["degraded"] == [f"the list of the account {ME} cannot be read: HTTP 404: no such account"]
 
 
 async def test_what_concerns_only_a_part_is_200_and_named(scene: Scene) -> None:

@@ -326,3 +326,74 @@ async def test_a_turn_that_would_begin_at_a_stop_is_no_failure(caplog: pytest.Lo
     for _ in range(5):
         await asyncio.sleep(0)
     assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+# ------------------------------------------------------------------------------------------- looks at lists
+
+
+class List:
+    """Something to look at, and how often that was done."""
+
+    def __init__(self, interval: timedelta = TICK) -> None:
+        self.interval = interval
+        self.done_at = float("-inf")
+        self.looks = 0
+        self.held: asyncio.Event | None = None
+        self._changed = asyncio.Condition()
+
+    async def look(self, _looked: "List") -> None:
+        async with self._changed:
+            self.looks += 1
+            self.done_at = time.monotonic()
+            self._changed.notify_all()
+        if self.held is not None:
+            await self.held.wait()
+
+    async def until(self, count: int) -> None:
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: self.looks >= count)
+
+
+async def test_a_list_is_looked_at_an_interval_after_the_last_look_until_it_is_removed() -> None:
+    one, other = List(), List()
+    async with running(Turns()) as schedule:
+        schedule.add_look("one", one, one.look, delay=0)
+        schedule.add_look("other", other, other.look, delay=0)
+        await one.until(3)
+        schedule.remove_look("one")
+        seen = one.looks
+        await other.until(other.looks + 3)
+        assert one.looks == seen
+        schedule.remove_look("one")
+        schedule.hasten_look("one")
+        assert len(schedule) == 0
+
+
+async def test_somebody_elses_look_puts_the_next_one_off() -> None:
+    one, clock = List(HOUR), List()
+    async with running(Turns()) as schedule:
+        one.done_at = time.monotonic()
+        schedule.add_look("one", one, one.look, delay=0)
+        schedule.add_look("clock", clock, clock.look, delay=0)
+        await clock.until(3)
+        assert one.looks == 0
+
+
+async def test_a_look_that_somebody_wants_comes_at_once_and_never_two_at_a_time(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, clock = List(HOUR), List()
+    async with running(Turns()) as schedule:
+        schedule.add_look("one", one, one.look, delay=0)
+        await one.until(1)
+        one.held = asyncio.Event()
+        one.done_at = float("-inf")
+        schedule.hasten_look("one")
+        await one.until(2)
+        for _ in range(3):
+            schedule.hasten_look("one")
+        schedule.add_look("clock", clock, clock.look, delay=0)
+        await clock.until(3)
+        assert one.looks == 2
+        one.held.set()
+    assert caplog.records == []
