@@ -5,9 +5,10 @@ have appeared while nobody looked, and the order is no promise. So a bookmark is
 names that stood at its top, and a look reads on until it stands on them. Where that takes too long, the gap
 between the top and what is known stays in the bookmark, and the next look goes on from there.
 
-What is above something known has appeared since. What is below is old, unless it says that it was made since.
-What was made more than a day before anybody looked is old wherever it stands: a list that is sorted by the
-last change moves old tracks up. Knows no clock, no network and no store.
+Where the whole list is known, all else is new. Otherwise what is above something known has appeared since,
+and what is below is old, unless it says that it was made since. What was made more than a day before anybody
+looked is old wherever it stands: a list that is sorted by the last change moves old tracks up. Knows no clock,
+no network and no store.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -170,8 +171,7 @@ def _taken(bookmark: Bookmark, gap: Gap, sheet: Sheet) -> Step:
     lowest = _lowest(sheet, known | frozenset(gap.seen if sheet.offset == 0 else ()))
     found, held = ([*gap.held], []) if is_met else ([], [*gap.held])
     for index, item in _unseen(gap, known, sheet):
-        is_above = index < lowest or bookmark.is_whole
-        match _age(bookmark, item, is_above=is_above, is_first=gap.is_first):
+        match _is_new(bookmark, item, is_above=index < lowest, is_first=gap.is_first):
             case True:
                 found.append(item.audio_id)
             case None:
@@ -196,8 +196,10 @@ def _unseen(gap: Gap, known: Collection[str], sheet: Sheet) -> Iterable[tuple[in
             yield index, item
 
 
-def _age(bookmark: Bookmark, item: Item, *, is_above: bool, is_first: bool) -> bool | None:
-    """Say whether a track is new; None when what is below it has to tell."""
+def _is_new(bookmark: Bookmark, item: Item, *, is_above: bool, is_first: bool) -> bool | None:
+    """Say whether a track is to be followed; None when what is below it has to tell."""
+    if bookmark.is_whole:
+        return True
     made = item.created_at
     is_long_past = made is not None and made < bookmark.since - _SLACK
     if is_first and (is_long_past or not is_above):

@@ -120,6 +120,13 @@ def test_an_account_that_was_empty_has_nothing_but_new_tracks() -> None:
     assert world.found == world.appeared == names(*range(1, 31))
 
 
+def test_where_the_whole_list_is_known_all_else_is_new_however_old_it_says_it_is() -> None:
+    world = begun(World(Random(1)), 5)
+    world.entries.append(item(99, at=NOON - 1000 * DAY))
+    world.look()
+    assert world.found == names(99)
+
+
 def test_a_track_that_appears_while_the_first_look_goes_on_is_new() -> None:
     world = World(Random(1))
     world.appear(40, is_final=False)
