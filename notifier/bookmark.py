@@ -7,8 +7,8 @@ between the top and what is known stays in the bookmark, and the next look goes 
 
 Where the whole list is known, all else is new. Otherwise what is above something known has appeared since,
 and what is below is old, unless it says that it was made since. What was made more than a day before anybody
-looked is old wherever it stands: a list that is sorted by the last change moves old tracks up. Knows no clock,
-no network and no store.
+looked is old wherever it stands: a list that is sorted by the last change moves old tracks up. Knows no
+clock, no network and no store.
 """
 
 from collections.abc import Collection, Iterable, Sequence
