@@ -263,6 +263,9 @@ class Engine:
             self._remove(audio_id)
         for audio_id, running in self.watches.items():
             self._change(config, wanted[audio_id], running)
+        for followed in self.follower:
+            if config.interval_of(accounts[followed.key]) < followed.interval:
+                self.schedule.hasten_look(followed.key)
         begun = self.follower.apply(config, rows)
         new = [audio_id for audio_id in wanted if audio_id not in self.watches and audio_id not in ended]
         await self._add(

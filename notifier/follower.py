@@ -146,7 +146,7 @@ class Follower:
         for followed in gone:
             followed.is_followed = False
             del self._accounts[followed.key]
-            self._reporter.forget_track(followed.key)
+            self._reporter.forget(Problem.ACCOUNT_UNREADABLE, followed.key)
         return gone
 
     def apply(self, config: Config, rows: Mapping[str, AccountRow]) -> list[Followed]:

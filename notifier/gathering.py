@@ -213,9 +213,13 @@ class Gathering:
         self.requests += requests - room.requests
         room.requests = requests
 
+    def _waiting(self, room: _Room) -> int:
+        """Return for how many a page is of use: for whoever looks at the list for its own sake, too."""
+        return len(room.watches) + (1 if room.watches and self.is_followed(room.account) else 0)
+
     def _is_of_use(self, room: _Room) -> bool:
         """Say whether the list of an account may be read in place of its tracks."""
-        if not self._is_on or len(room.watches) < _FEWEST:
+        if not self._is_on or self._waiting(room) < _FEWEST:
             return False
         known = self._list(room)
         # NB: after a failure of the API on a list it is a track that shows whether the API is well again
@@ -320,7 +324,7 @@ class Gathering:
         known.gatherings += 1
         if known.gatherings % _SEARCHED_EVERY == 0:
             known.places.look_again()
-        pages = known.places.plan(group.left, waiting=len(room.watches)).pages
+        pages = known.places.plan(group.left, waiting=self._waiting(room)).pages
         if pages:
             return await self._page(room, group, [*pages.items()])
         watch = next(watch for watch in group.left.values() if watch.is_watched)
@@ -368,7 +372,7 @@ class Gathering:
     def _search(self, room: _Room, group: _Group) -> list[tuple[int, Sequence[str]]]:
         """Return the pages that may pay for those whom no page has told of."""
         sought = group.left.keys() - group.claims.keys()
-        pages = self._list(room).places.plan(sought, waiting=len(room.watches)).pages
+        pages = self._list(room).places.plan(sought, waiting=self._waiting(room)).pages
         return [(offset, expected) for offset, expected in pages.items() if offset not in group.read]
 
     async def _take(

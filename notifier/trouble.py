@@ -69,6 +69,10 @@ class Reporter:
         """Drop the problems of a track that the watchlist no longer names, untold."""
         self._open = {key for key in self._open if key[1] != audio_id or key[0] in _OF_TARGETS}
 
+    def forget(self, problem: Problem, subject: str) -> None:
+        """Drop a problem untold, so that a later one is news."""
+        self._open.discard((problem, subject))
+
     async def forget_targets(self, *, but: Collection[str]) -> None:
         """Drop the problems of all targets but some, untold, so that later ones are news.
 

@@ -265,6 +265,21 @@ async def test_a_page_that_somebody_else_reads_is_as_good(bench: Bench) -> None:
     assert followed.looked_at == bench.clock.now()
 
 
+async def test_the_one_track_that_is_under_way_is_read_with_the_list(bench: Bench) -> None:
+    followed = await bench.begin(following(f"account: {ME}"))
+    identifier = bench.catalogue.put(track(1, **bench.made(1)))
+    assert await bench.look(followed) == [1]
+    watch = Watched(identifier, None, MINUTE, frozenset(), (), bench.reader.url_of(identifier))
+    bench.gathering.switch(is_on=True)
+    bench.gathering.enter(watch)
+    bench.api.requests.clear()
+    for _ in range(3):
+        bench.clock.move(15)
+        await bench.gathering.turn(watch)
+        assert followed.done_at == bench.clock.monotonic() == watch.seen_at
+    assert bench.catalogue.asked() == ["+0", "+0", "+0"]
+
+
 async def test_an_entry_that_returns_begins_anew_and_goes_on_with_what_it_had_found(bench: Bench) -> None:
     bench.catalogue.put(track(1, **bench.made(1)))
     await bench.begin(following(f"account: {ME}"))

@@ -397,3 +397,15 @@ async def test_a_look_that_somebody_wants_comes_at_once_and_never_two_at_a_time(
         assert one.looks == 2
         one.held.set()
     assert caplog.records == []
+
+
+async def test_a_shorter_interval_of_a_list_counts_from_its_last_look() -> None:
+    one, clock = List(HOUR), List()
+    async with running(Turns()) as schedule:
+        schedule.add_look("one", one, one.look, delay=0)
+        await one.until(1)
+        one.interval = 4 * TICK
+        schedule.hasten_look("one")
+        schedule.add_look("clock", clock, clock.look, delay=0)
+        await one.until(2)
+        assert clock.looks >= 2, "the interval passes all the same"
