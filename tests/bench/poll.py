@@ -15,7 +15,7 @@ cheap enough not to matter. For each number of watches, polled together at ``--r
 - ``memory`` is that of the daemon without that of one with 10 watches, for each watch.
 - ``most``: then all watches are due more often than the core can do, and as many are read as it can.
 
-Aims, on a core that is not shared: a ratio of at most 1.5, best to both, and the p99 of lateness under 50 ms with 10,000
+Aims, on a core that is not shared: a ratio of at most 1.5 and the p99 of lateness under 50 ms with 10,000
 watches and 1,000 polls a second; at most 4,000 bytes a watch; no stall over 250 ms.
 
 Keys of the JSON line: ``bench``, ``loop``, ``rate``, ``rounds``, ``seconds``, and ``sizes``, a list of
