@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import partial
 from itertools import count, islice
 from typing import Any, Protocol, TypeVar
 
@@ -201,6 +202,8 @@ class Schedule:
         self._triggers: dict[str, _Trigger] = {}
         self._looks: dict[str, _LookTrigger] = {}
         self._numbers = count(1)
+        self._begin = partial(self._run)
+        """NB: one for all jobs and no method, whose name and place APScheduler would note down with each."""
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
             jobstores={"default": Timetable(_ZONE)},
@@ -259,14 +262,16 @@ class Schedule:
         return by_account.values()
 
     def _trigger(self, watch: Watched, first: float) -> _Trigger:
-        return _Trigger(self, watch, first, f"{next(self._numbers)} {watch.audio_id}")
+        return _Trigger(self, watch, first, str(next(self._numbers)))
 
     def _add_jobs(self, triggers: Iterable[_Trigger]) -> None:
         self._scheduler.pause()  # NB: lest it looks for what is due after each that is added
         for trigger in triggers:
             watch = trigger.watch
             self._triggers[watch.audio_id] = trigger
-            self._scheduler.add_job(self._run, trigger, args=(watch, trigger), id=trigger.job_id)
+            self._scheduler.add_job(
+                self._begin, trigger, args=(watch, trigger), id=trigger.job_id, name="turn"
+            )
         self._scheduler.resume()
 
     def remove(self, audio_id: str) -> None:

@@ -39,7 +39,8 @@ class Status(StrEnum):
 
 
 _BY_NUMBER = {1: Status.COMPLETED, 5: Status.QUEUED, 8: Status.FAILED, 10: Status.GENERATING}
-_KNOWN_NAMES = frozenset(_BY_NUMBER.values())
+_KNOWN_NAMES = {status.value: status.value for status in _BY_NUMBER.values()}
+"""NB: the same text for thousands of tracks, not one that came with each."""
 _FINAL_NAMES = frozenset({Status.COMPLETED, Status.FAILED})
 
 
@@ -147,10 +148,10 @@ def _unknown(number: object) -> str:
 
 
 def _spelt(name: str) -> str:
-    if name in _KNOWN_NAMES:
-        return name
+    if (known := _KNOWN_NAMES.get(name)) is not None:
+        return known
     plain = shorten(one_line(name[:_LONGEST_READ]), _LONGEST_STATUS)
-    return plain.upper() if plain.upper() in _KNOWN_NAMES else plain or Status.UNKNOWN
+    return _KNOWN_NAMES.get(plain.upper()) or plain or Status.UNKNOWN
 
 
 def _kind(answer: object) -> str:

@@ -149,7 +149,7 @@ class Bench:
         world, own, interval = World(), _made(place / str(watches)), self._interval(watches)
         async with await listen(world.take) as server:
             url = address(server)
-            watchlist = self._write(own, watches, url, interval=interval, rate=self._rate * 1.25)
+            watchlist = self._write(own, watches, url, interval=interval, rate=self._rate * 3)
             with bare(url, self._core, self._loop) as loop:
                 async with running(watchlist, own / "log", self._core, self._loop) as daemon:
                     await daemon.until(
