@@ -26,10 +26,15 @@ def next_read(previous: float, *, now: float, interval: float, unfinished: int, 
     The phase is kept: a look that came late does not move the later ones. When there are more unfinished
     tracks than the rate can serve in one interval, all wait equally longer.
     """
-    period = max(interval, unfinished * spacing * _HEADROOM)
+    period = period_of(interval, unfinished=unfinished, spacing=spacing)
     due = previous + period
     if due > now:
         return due
     missed = (now - previous) // period
     due = previous + (missed + 1) * period
     return due if due > now else due + period  # NB: 1.0 // 0.1 is 9.0, which would be due at once again
+
+
+def period_of(interval: float, *, unfinished: int, spacing: float) -> float:
+    """Return the interval at which each of so many tracks can be read."""
+    return max(interval, unfinished * spacing * _HEADROOM)

@@ -198,7 +198,8 @@ class Poll(Settings):
     )
     cadence: Annotated[str, OneOf("learned", "fixed")] = Field(
         default="learned",
-        description="How reads are placed; `interval` stays the promise. This version reads at `interval`.",
+        description="learned: a track is read when an end is likely, by how long others of its model took; "
+        "with no more lag on average than at `interval` and fewer requests; fixed: it is read at `interval`.",
     )
 
 

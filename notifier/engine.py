@@ -19,6 +19,7 @@ from notifier.config import AccountWatch, Config, Useapi, Watch, key_of
 from notifier.deliverer import Deliverer
 from notifier.event import Alert, Problem
 from notifier.follower import Followed, Follower
+from notifier.foresight import Foresight, Terms
 from notifier.gatebook import API_GATE, api_fingerprint
 from notifier.gathering import Gathering
 from notifier.hinting import Hints
@@ -98,6 +99,7 @@ class Engine:
         self.reporter.wake = self.deliverer.wake
         self.reporter.sharing = self.deliverer.sharing
         self.reporter.proclaim = self.deliverer.proclaim
+        self.foresight = Foresight(_terms(config))
         self._poller = Poller(
             reader=self._reader,
             store=store,
@@ -108,6 +110,7 @@ class Engine:
             metrics=self.metrics,
             wake=self.deliverer.wake,
             reporter=self.reporter,
+            foresight=self.foresight,
         )
         self.gathering = Gathering(
             self._poller, upstream=self.upstream, clock=clock, rng=rng, is_on=_reads_lists(config)
@@ -117,6 +120,7 @@ class Engine:
             spacing=config.useapi.rate.spacing,
             requests=lambda: self.gathering.requests + len(self.follower),
             is_shared=_reads_lists(config),
+            foresight=self.foresight,
         )
         self.follower = Follower(
             store=store,
@@ -155,6 +159,8 @@ class Engine:
         await self.deliverer.apply(self.config.targets)
         await self._report_standing()
         await self._resolve_dead_letters()
+        for ending in await self.store.endings():
+            self.foresight.durations.learn(ending)
         self.schedule.start()
         await self._apply_watches(self.config)
         self._note_loaded()
@@ -224,6 +230,7 @@ class Engine:
         )
         self.schedule.spacing = spacing.total_seconds()
         self.schedule.is_shared = _reads_lists(config)
+        self.foresight.terms = _terms(config)
         self.gathering.switch(is_on=_reads_lists(config))
         self.hints.reconfigure(max_interval=config.poll.max_interval, spacing=spacing)
         if config.callback != before.callback:
@@ -374,6 +381,8 @@ class Engine:
             return  # again at the next look
 
     async def _take_leap(self, leap: Leap) -> None:
+        for watch in self.watches.values():
+            watch.life = None  # NB: its age counts on neither clock any more; the next answer tells it anew
         await self.deliverer.write_down()
         await self.store.save_gate(self.upstream.row())
         # NB: last of what may fail, since it must be done only once
@@ -461,6 +470,15 @@ def _limits_of_wire(config: Config) -> tuple[timedelta, int]:
 def _wire(config: Config) -> Wire:
     timeout, connections = _limits_of_wire(config)
     return Wire(timeout=timeout, connections=connections, largest_answer=LARGEST_ANSWER)
+
+
+def _terms(config: Config) -> Terms:
+    return Terms(
+        is_on=config.poll.cadence == "learned",
+        stalled_after=config.poll.stalled_after,
+        max_interval=config.poll.max_interval,
+        reads_lists=_reads_lists(config),
+    )
 
 
 def _limits(config: Config, requests: asyncio.Semaphore) -> Limits:

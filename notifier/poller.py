@@ -17,7 +17,9 @@ import structlog
 
 from notifier.clock import Clock
 from notifier.delivery import Backoff
+from notifier.durations import Ending
 from notifier.event import Alert, Event, EventType, Problem, TrackNews, track_event
+from notifier.foresight import Foresight
 from notifier.gate import Gate, Passage
 from notifier.metrics import Metrics, RequestKind
 from notifier.store import Owed, StorageError, Store
@@ -134,6 +136,7 @@ class Poller:
         metrics: Metrics,
         wake: Callable[[tuple[str, ...]], None],
         reporter: Reporter,
+        foresight: Foresight | None = None,
     ) -> None:
         self.reader = reader
         self.limits = limits
@@ -144,6 +147,7 @@ class Poller:
         self._metrics = metrics
         self._wake = wake
         self._reporter = reporter
+        self._foresight = foresight or Foresight()
         self._turnstile = asyncio.Lock()
         """Lets one request at a time wait for the pace, first come first served."""
         self._writing: dict[str, asyncio.Event] = {}
@@ -277,7 +281,8 @@ class Poller:
         if not watch.is_watched:
             return
         if not isinstance(reading, Unreadable):
-            watch.seen_at, watch.phase = self._clock.monotonic(), phase
+            watch.seen_at = self._clock.monotonic()
+            watch.phase = phase - watch.seen_at + self._clock.awake()  # NB: what the schedule counts on
         try:
             await self._judge(watch, reading)
         except StorageError:
@@ -357,6 +362,7 @@ class Poller:
             api_now=now + self.reader.clock_offset,
         )
         if change is None:
+            self._see(watch, current, now)
             return
         written = self._writing[watch.audio_id] = asyncio.Event()
         try:
@@ -364,6 +370,32 @@ class Poller:
         finally:
             del self._writing[watch.audio_id]
             written.set()
+        self._see(watch, current, now)
+
+    def _see(self, watch: Watched, current: Track | Gone, now: datetime) -> None:
+        """Note how a track under way was seen, for foresight."""
+        if isinstance(current, Gone) or current.is_final:
+            watch.life = None
+            return
+        if watch.life is not None:
+            watch.life.seen = watch.phase
+            return
+        watch.life = self._foresight.meet(
+            current,
+            account_of(watch.audio_id),
+            at=watch.phase,
+            now=self._clock.awake(),
+            api_now=now + self.reader.clock_offset,
+            interval=watch.interval.total_seconds(),
+        )
+
+    def _ending(
+        self, watch: Watched, current: Track | Gone, change: Change, api_now: datetime
+    ) -> Ending | None:
+        """Return what is to be learned from a change: an end, or that there was none for so long."""
+        if not change.sighting.is_final and EventType.STALLED not in change.events:
+            return None
+        return self._foresight.ending(watch.audio_id, watch.life, current, at=watch.phase, api_now=api_now)
 
     async def _write_down(self, watch: Watched, current: Track | Gone, change: Change, now: datetime) -> None:
         track = current if isinstance(current, Track) else await self._last_seen(watch)
@@ -373,6 +405,7 @@ class Poller:
         owed = [Owed(event, watch.targets if event.type in told else ()) for event in events]
         about = events if is_meant else ()
         alerts = [alert for alert in _alerts(watch, about) if self._reporter.is_news(alert)]
+        ending = self._ending(watch, current, change, now + self.reader.clock_offset)
         record = partial(
             self._store.record,
             watch.audio_id,
@@ -381,12 +414,15 @@ class Poller:
             owed,
             now=now,
             alerts=[(alert, self._reporter.targets(alert)) for alert in alerts],
+            ending=ending,
         )
         if not await self._kept(watch, record):
             return
         watch.sighting = change.sighting
         if watch.is_final:
             self.ended(watch)
+        if ending is not None:
+            self._foresight.durations.learn(ending)
         for alert in alerts:
             self._reporter.written(alert)
         if events:

@@ -20,6 +20,7 @@ from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
 from notifier.clock import until_next_second
+from notifier.foresight import Foresight
 from notifier.timetable import MOMENT, Tasks, Timetable
 from notifier.useapi import account_of
 from notifier.watched import Watched
@@ -116,10 +117,26 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         if due != self.due:  # NB: it is asked twice about each
             self._is_as_planned = abs(due - self._planned) < MOMENT
             self.due = due
-        later = self._later()
+        wanted = self._schedule.wanted(self.watch)
+        later = self._later() if wanted is None else self._later_as_wanted(wanted)
         self.is_early = later is not None
-        self._planned = later or self._after(max(due, self.watch.phase), now=_ZONE.seconds(now))
+        self._planned = later or self._next(due, now=_ZONE.seconds(now))
         return _ZONE.at(self._planned)
+
+    def _next(self, due: float, *, now: float) -> float:
+        """Return when it is due next if it is due now: at its interval, unless a read sooner is worth it."""
+        ordinary = self._after(max(due, self.watch.phase), now=now)
+        sooner = self._schedule.wanted(self.watch, after=due)
+        return ordinary if sooner is None or sooner <= now else min(ordinary, sooner)
+
+    def _later_as_wanted(self, wanted: float) -> float | None:
+        """Return when it is due instead, if a read is not worth it yet: looked at anew after an interval.
+
+        What is learned meanwhile counts, and a read that has failed is followed by one after an interval.
+        """
+        if not self._is_as_planned or self.watch.is_hinted or wanted <= self.due + MOMENT:
+            return None
+        return min(wanted, self._after(self.due, now=self.due))
 
     def _later(self) -> float | None:
         """Return when it is due instead, if it was told of with others since it was planned."""
@@ -190,8 +207,10 @@ class Schedule:
         spacing: timedelta,
         requests: Callable[[], int] | None = None,
         is_shared: bool = False,
+        foresight: Foresight | None = None,
     ) -> None:
         self._turn = turn
+        self._foresight = foresight
         self.spacing = spacing.total_seconds()
         self.requests = requests or self.__len__
         """How many requests it takes to read all: there may be fewer than watches."""
@@ -218,6 +237,23 @@ class Schedule:
 
     def __contains__(self, audio_id: str) -> bool:
         return audio_id in self._triggers
+
+    def wanted(self, watch: Watched, *, after: float | None = None) -> float | None:
+        """Return when foresight wants a track to be read next, also after a read that is due at a moment.
+
+        None where it has nothing to say: then that is at its interval.
+        """
+        if self._foresight is None or watch.life is None or not self._foresight.places(watch.life):
+            return None
+        is_stalled = watch.sighting is not None and watch.sighting.stalled_at is not None
+        period = self._period(watch)
+        if after is None:
+            return self._foresight.next_read(watch.life, interval=period, is_stalled=is_stalled)
+        return self._foresight.read_after(watch.life, after, interval=period, is_stalled=is_stalled)
+
+    def _period(self, watch: Watched) -> float:
+        interval = watch.interval.total_seconds()
+        return cadence.period_of(interval, unfinished=self.requests(), spacing=self.spacing)
 
     def start(self) -> None:
         """Start calling. Must be called inside the event loop."""
@@ -314,6 +350,7 @@ class Schedule:
     async def _run(self, watch: Watched, trigger: _Trigger) -> None:
         try:
             if not trigger.is_early or watch.is_hinted or watch.is_final:
+                self._begin(watch, trigger.due)
                 await self._take_turns(watch, due=trigger.due)
         except asyncio.CancelledError:
             return  # NB: only `stop` cancels, and APScheduler would log a cancelled job as a failed one
@@ -321,6 +358,11 @@ class Schedule:
             trigger.is_under_way = False
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)
+
+    def _begin(self, watch: Watched, due: float) -> None:
+        """Note for foresight that a turn begins."""
+        if self._foresight is not None and watch.life is not None:
+            self._foresight.begin(watch.life, due, interval=self._period(watch))
 
     async def _take_turns(self, watch: Watched, *, due: float) -> None:
         """Take a turn, and another one for what somebody has hinted at since the request of that one left."""

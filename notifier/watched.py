@@ -9,6 +9,7 @@ from yarl import URL
 from notifier.config import AccountWatch, Config, Watch
 from notifier.event import EventType
 from notifier.filter import Filter, Verdict
+from notifier.foresight import Life
 from notifier.repetition import Repetition
 from notifier.text import headed
 from notifier.track import Track
@@ -56,7 +57,10 @@ class Watched:
     seen_at: float = float("-inf")
     """When an answer last told how the track is, by itself or in a list, in monotonic seconds."""
     phase: float = float("-inf")
-    """From when its next read counts: when that one was due whose answer told; as `seen_at` before it."""
+    """From when its next read counts: when that one was due whose answer told; in seconds as the schedule
+    counts them, -inf before it."""
+    life: Life | None = None
+    """What foresight knows of the track while it is under way; None before it has been seen in this run."""
     is_watched: bool = True
     """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
     is_unreadable: bool = False

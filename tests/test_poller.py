@@ -723,3 +723,16 @@ async def test_statuses_made_up_for_each_read_fill_neither_log_nor_memory(bench:
     assert watch.sighting is not None
     assert watch.sighting.status == "STEP 109"
     assert [record["event"] for record in logged].count("track.status_unknown") == 100
+
+
+async def test_the_next_read_counts_on_the_schedules_clock_also_where_the_machine_has_slept(
+    bench: Bench,
+) -> None:
+    """Otherwise it would come as much later as the machine has ever slept."""
+    bench.clock.suspend(timedelta(hours=8))
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(track(created_at="2026-06-23T20:38:10Z")))
+    await bench.poller.turn(watch, lateness=2.0)
+    assert watch.phase == bench.clock.awake() - 2
+    assert watch.life is not None
+    assert watch.life.born == bench.clock.awake() - 10

@@ -68,7 +68,9 @@ def waves(median: float, factor: float, spread: float, count: int) -> Draw:
 
 LEARNABLE: Mapping[str, Draw] = {
     "log-normal 0.1": log_normal(EXAMPLE, 0.1),
+    "log-normal 0.15": log_normal(EXAMPLE, 0.15),
     "log-normal 0.2": log_normal(EXAMPLE, 0.2),
+    "log-normal 0.25": log_normal(EXAMPLE, 0.25),
     "log-normal 0.3": log_normal(EXAMPLE, 0.3),
     "log-normal 0.5": log_normal(EXAMPLE, 0.5),
     "quick: 30 s, 0.2": log_normal(30, 0.2),
@@ -111,6 +113,7 @@ class _Life:
     course: Course
     read_at: float | None = None
     reads: int = 0
+    is_placed: bool = False
 
     def ends_at(self) -> float:
         return self.born + self.duration
@@ -144,9 +147,10 @@ def told(
         life = lives[index]
         if index in leaving and now - life.born > life.duration / 2:
             durations.learn(Ending(str(index), "m", life.course.seen, is_end=False))
-        elif _next(durations, life, interval) > now + 1e-9:
-            heapq.heappush(due, (min(_next(durations, life, interval), now + interval), index))
+        elif (wanted := _next(durations, life, interval)) > now + 1e-9:
+            heapq.heappush(due, (min(wanted, now + interval), index))
         elif now < life.ends_at():
+            life.is_placed = life.is_placed or (not life.reads and durations.standing("m").is_proven)
             _read(life, now, interval)
             heapq.heappush(due, (min(_next(durations, life, interval), now + interval), index))
         else:
@@ -170,7 +174,7 @@ def _next(durations: Durations, life: _Life, interval: float) -> float:
     if life.read_at is None:
         return life.born + life.course.entry
     curve, standing = durations.curve("m"), durations.standing("m")
-    if not standing.is_proven:
+    if not (life.is_placed and standing.is_proven):
         return life.read_at + interval
     return life.read_at + next_gap(curve, life.course, interval=interval, stretch=standing.stretch)
 
