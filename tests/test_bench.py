@@ -128,6 +128,18 @@ async def test_a_short_soak_loses_nothing_and_ends_with_its_figures_as_json() ->
     assert figures["delivered"] == figures["expected"] > 0
 
 
+async def test_the_bench_of_the_cadence_runs_and_ends_with_its_figures_as_json() -> None:
+    code, lines, err = await bench("cadence", "--tracks", "40", "--seeds", "1")
+    assert (code, err) == (0, "")
+    figures = json.loads(lines[-1])
+    assert figures.keys() == {"bench", "tracks", "seeds", "interval_s", "cases"}
+    costs = {"requests", "fixed_requests", "ratio", "lag_s", "fixed_lag_s", "p95_s", "fixed_p95_s"}
+    for case, parts in figures["cases"].items():
+        assert parts.keys() - {"behind the change"} == {"whole", "first", "later"}
+        assert ("behind the change" in parts) == case.startswith("change")
+        assert all(of.keys() == costs and of["ratio"] <= 1 for of in parts.values())
+
+
 async def test_an_unknown_bench_is_answered_with_the_ones_there_are() -> None:
     code, lines, _ = await bench("--help")
     assert code == 0

@@ -2,6 +2,7 @@
 
 import click
 
+from tests.bench.cadence import cadence
 from tests.bench.deliver import deliver
 from tests.bench.detect import detect
 from tests.bench.idle import idle
@@ -12,6 +13,7 @@ from tests.bench.soak import soak
 from tests.bench.start import start
 
 BENCHES: dict[str, click.Command] = {
+    "cadence": cadence,
     "deliver": deliver,
     "detect": detect,
     "idle": idle,
