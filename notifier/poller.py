@@ -421,13 +421,13 @@ class Poller:
         watch.sighting = change.sighting
         if watch.is_final:
             self.ended(watch)
-        if ending is not None:
-            self._foresight.durations.learn(ending)
         for alert in alerts:
             self._reporter.written(alert)
         if events:
             self._wake(watch.targets)
             self._tell(watch, events)
+        if ending is not None:
+            self._foresight.durations.learn(ending)
 
     async def _kept(self, watch: Watched, record: Callable[[], Awaitable[None]]) -> bool:
         """Write down what was found, however long the disk takes; False when it is not watched any more."""
