@@ -282,13 +282,20 @@ class Poller:
             return
         if not isinstance(reading, Unreadable):
             watch.seen_at = self._clock.monotonic()
-            watch.phase = phase - watch.seen_at + self._clock.awake()  # NB: what the schedule counts on
+            watch.phase = phase - self._slept()
         try:
             await self._judge(watch, reading)
         except StorageError:
             return  # nothing of it is remembered, so the next turn finds and tells the same
         if not isinstance(reading, Unreadable):
             watch.told_of = max(watch.told_of, at)
+
+    def _slept(self) -> float:
+        """Return by how much the clock here is ahead of the schedule's: as long as the machine ever slept.
+
+        The clocks are read one after the other; what differs by less than can be told is the same.
+        """
+        return round(self._clock.monotonic() - self._clock.awake(), 2)
 
     def _is_its_own(self, watch: Watched, refused: Refused) -> bool:
         """Say whether a failure of the API is this track's own: it fails again while others are read."""
