@@ -221,7 +221,7 @@ class Schedule:
         self._triggers: dict[str, _Trigger] = {}
         self._looks: dict[str, _LookTrigger] = {}
         self._numbers = count(1)
-        self._begin = partial(self._run)
+        self._job = partial(self._run)
         """NB: one for all jobs and no method, whose name and place APScheduler would note down with each."""
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
@@ -252,7 +252,7 @@ class Schedule:
         return self._foresight.read_after(watch.life, after, interval=period, is_stalled=is_stalled)
 
     def _period(self, watch: Watched) -> float:
-        interval = watch.interval.total_seconds()
+        interval = self.interval_of(watch).total_seconds()
         return cadence.period_of(interval, unfinished=self.requests(), spacing=self.spacing)
 
     def start(self) -> None:
@@ -306,7 +306,7 @@ class Schedule:
             watch = trigger.watch
             self._triggers[watch.audio_id] = trigger
             self._scheduler.add_job(
-                self._begin, trigger, args=(watch, trigger), id=trigger.job_id, name="turn"
+                self._job, trigger, args=(watch, trigger), id=trigger.job_id, name="turn"
             )
         self._scheduler.resume()
 
