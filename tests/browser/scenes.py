@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from notifier.bookmark import Bookmark
 from notifier.clock import to_rfc3339
 from notifier.delivery import DeliveryState
 from notifier.event import Alert, EventType, Problem, TrackNews, track_event
@@ -218,6 +219,12 @@ async def broken(author: Author) -> None:
     tape = track(21, prompt="Lo-fi hiss and a music box")
     await author.seen(21, tape, name="Lost tape", ago=4 * MINUTE, is_missing=True)
     author.watch.append({"audio_id": audio_id(22), "name": "Not read yet"})
+    for account in ("me@example.com", "someone.with.a.longer.address+music@example.com", "new@example.com"):
+        author.watch.append({"account": account})
+    await author.store.discover("me@example.com", Bookmark(NOW), [audio_id(1)], now=NOW - 20 * MINUTE)
+    await author.store.discover(
+        "someone.with.a.longer.address+music@example.com", None, now=NOW, trouble="HTTP 404: no such account"
+    )
     await author.seen(23, completed(23), ago=2 * 60 * MINUTE, is_watched=False)
     dead, pending = DeliveryState.DEAD, DeliveryState.PENDING
     answer = '{"error": "body.text must not be longer than 200 characters", "request": "f3a91c"}'

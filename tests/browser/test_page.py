@@ -79,7 +79,14 @@ async def test_on_a_phone_each_number_says_of_what_it_is(reader: Reader, tmp_pat
             """() => [...document.querySelectorAll("main td")].filter(one => /^[0-9,]+$/.test(one.innerText))
                 .map(one => getComputedStyle(one, "::before").content)"""
         )
-    assert {*labels} == {'"waiting "', '"given up "', '"delivered "', '"ID "'}
+    assert {*labels} == {
+        '"waiting "',
+        '"given up "',
+        '"delivered "',
+        '"ID "',
+        '"found "',
+        '"in progress "',
+    }
 
 
 async def test_whoever_wants_less_motion_gets_none(reader: Reader, tmp_path: Path) -> None:
