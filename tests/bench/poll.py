@@ -12,7 +12,7 @@ cheap enough not to matter. For each number of watches, polled together at ``--r
   measured at the API: how far from the interval apart two reads of a track came.
 - A stall of the loop is seen from outside: as the slowest answer of ``/healthz``, which is asked again 25 ms
   after each answer. ``waited_ms`` is for how long in all the daemon wanted a core that others had.
-- ``memory`` is that of the daemon without that of one with 10 watches, for each watch.
+- ``memory`` is that of the daemon without that of one with 10 watches, for each watch, when all were read.
 - ``most``: then all watches are due more often than the core can do, and as many are read as it can.
 
 Aims, on a core that is not shared: a ratio of at most 1.5 and the p99 of lateness under 50 ms with 10,000
@@ -155,8 +155,9 @@ class Bench:
                     await daemon.until(
                         lambda: world.polled >= watches, within=_PATIENCE, what="a poll of each"
                     )
-                    rounds = await self._steady(world, daemon, loop, interval)
+                    await asyncio.sleep(self._settle)
                     memory = daemon.memory()
+                    rounds = await self._steady(world, daemon, loop, interval)
                     self._write(
                         own,
                         watches,
