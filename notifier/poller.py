@@ -402,6 +402,8 @@ class Poller:
         """Return what is to be learned from a change: an end, or that there was none for so long."""
         if not change.sighting.is_final and EventType.STALLED not in change.events:
             return None
+        if watch.life is not None and watch.hinted_at > float("-inf"):
+            watch.life.is_regular = False  # what came of a hint is no merit of foresight
         return self._foresight.ending(watch.audio_id, watch.life, current, at=watch.phase, api_now=api_now)
 
     async def _write_down(self, watch: Watched, current: Track | Gone, change: Change, now: datetime) -> None:

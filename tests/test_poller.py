@@ -736,3 +736,22 @@ async def test_the_next_read_counts_on_the_schedules_clock_also_where_the_machin
     assert watch.phase == bench.clock.awake() - 2
     assert watch.life is not None
     assert watch.life.born == bench.clock.awake() - 10
+
+
+@pytest.mark.parametrize("is_hinted", [False, True])
+async def test_how_long_a_track_took_is_learned_with_its_end_and_what_a_hint_told_is_no_merit(
+    bench: Bench, is_hinted: bool
+) -> None:
+    watch = bench.watch()
+    made, ended = "2026-06-23T12:38:10Z", "2026-06-23T12:38:40Z"
+    ready = completed(created_at=made, updated_at=ended)
+    bench.api.reply(path_of(watch.audio_id), answer(track(created_at=made)), answer(ready))
+    await bench.poller.turn(watch)
+    bench.clock.move(25)
+    if is_hinted:
+        watch.hinted_at = bench.clock.monotonic()
+    await bench.poller.turn(watch)
+    (ending,) = await bench.store.endings()
+    assert (ending.audio_id, ending.model, ending.seconds) == (watch.audio_id, "music-2.6", 30.0)
+    assert ending.gain == (None if is_hinted else pytest.approx(5 / 15)), "fixed reads: :20, :35, :50"
+    assert watch.life is None
