@@ -236,6 +236,35 @@ def test_what_appears_after_all_known_tracks_were_deleted_is_new() -> None:
         assert world.found == world.appeared
 
 
+def test_undated_tracks_below_known_ones_are_old_although_two_pages_share_some() -> None:
+    world = begun(World(Random(1), is_dated=False), 14)
+    del world.entries[5]
+    world.look()
+    assert world.found == set()
+    assert world.bookmark is not None
+    assert world.bookmark.gap is None
+
+
+def test_a_page_without_a_track_is_not_the_end() -> None:
+    step = read(None, Sheet(0, [], 50), now=NOON)
+    assert (step.found, step.then) == ((), 45)
+    unfinished = item(1, is_final=False)
+    assert read(step.bookmark, Sheet(45, [unfinished], None), now=NOON).found == (unfinished.audio_id,)
+
+
+def test_a_look_goes_back_when_more_was_deleted_above_than_two_pages_share() -> None:
+    world = begun(World(Random(1)), 60)
+    world.appear(40)
+    then = world.take(world.page(0)).then
+    assert then == 7
+    gone = {one.audio_id for one in world.entries[:12]}
+    del world.entries[:12]
+    while then is not None:
+        then = world.take(world.page(then)).then
+    assert world.found == world.appeared
+    assert gone < world.found
+
+
 def test_a_page_of_somebody_elses_tells_as_much_as_one_of_ours() -> None:
     world = begun(World(Random(1), limit=30), 60)
     world.appear(40)

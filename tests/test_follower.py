@@ -294,6 +294,39 @@ async def test_an_entry_that_returns_begins_anew_and_goes_on_with_what_it_had_fo
     assert await bench.look(followed) == [3]
 
 
+async def test_a_page_that_comes_in_when_its_account_is_taken_out_leaves_no_trace(bench: Bench) -> None:
+    followed = await bench.begin(following(f"account: {ME}"))
+    bench.appear(1)
+    async with followed.turn:
+        look = asyncio.create_task(bench.gathering.look(ME))
+        await bench.api.until_count(MUSIC, 2)
+        bench.follower.drop(but=())
+        await bench.store.mark_watched([], now=bench.clock.now())
+    await look
+    assert bench.found == []
+    assert await bench.store.accounts() == {}
+
+
+async def test_looks_at_a_list_that_is_left_alone_do_not_make_that_longer(bench: Bench) -> None:
+    followed = await bench.begin(following(f"account: {ME}"))
+    watches = []
+    for number in (1, 2):
+        identifier = bench.catalogue.put(track(number, **bench.made(number)))
+        url = bench.reader.url_of(identifier)
+        watches.append(Watched(identifier, None, MINUTE, frozenset(), (), url))
+        bench.gathering.enter(watches[-1])
+    bench.gathering.switch(is_on=True)
+    bench.catalogue.list_replies = lambda _request: Reply(body="<html>")
+    for _ in range(4):
+        await bench.look(followed)
+        bench.clock.move(60)
+    bench.catalogue.list_replies = lambda _request: None
+    bench.clock.move(600)
+    bench.catalogue.asked()
+    await asyncio.gather(*map(bench.gathering.turn, watches))
+    assert bench.catalogue.asked() == ["+0"]
+
+
 async def test_a_look_that_nothing_is_new_in_writes_down_no_more_than_a_minute_of_it(bench: Bench) -> None:
     bench.appear(1)
     followed = await bench.begin(following(f"account: {ME}"))
