@@ -23,7 +23,7 @@ from notifier.store import Store
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
-from notifier.useapi import UseApi
+from notifier.useapi import Page, UseApi
 from notifier.watched import Watched
 from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
@@ -297,12 +297,14 @@ async def test_an_entry_that_returns_begins_anew_and_goes_on_with_what_it_had_fo
 async def test_a_page_that_comes_in_when_its_account_is_taken_out_leaves_no_trace(bench: Bench) -> None:
     followed = await bench.begin(following(f"account: {ME}"))
     bench.appear(1)
+    page = await bench.reader.read_page(ME)
+    assert isinstance(page, Page)
     async with followed.turn:
-        look = asyncio.create_task(bench.gathering.look(ME))
-        await bench.api.until_count(MUSIC, 2)
+        heard = asyncio.create_task(bench.follower.heard(ME, page))
+        await asyncio.sleep(0)  # until it waits for its turn
         bench.follower.drop(but=())
         await bench.store.mark_watched([], now=bench.clock.now())
-    await look
+    await heard
     assert bench.found == []
     assert await bench.store.accounts() == {}
 
