@@ -305,9 +305,7 @@ class Schedule:
         for trigger in triggers:
             watch = trigger.watch
             self._triggers[watch.audio_id] = trigger
-            self._scheduler.add_job(
-                self._job, trigger, args=(watch, trigger), id=trigger.job_id, name="turn"
-            )
+            self._scheduler.add_job(self._job, trigger, args=(watch, trigger), id=trigger.job_id, name="turn")
         self._scheduler.resume()
 
     def remove(self, audio_id: str) -> None:

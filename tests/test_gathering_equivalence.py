@@ -134,13 +134,13 @@ some = worlds(st.lists(st.integers(0, 6), min_size=1, max_size=7))
 
 
 @given(everybody)
-@examples(25)
+@examples(18)
 def test_lists_tell_the_same_at_the_same_times_as_single_reads(world: World) -> None:
     assert lived(world, is_on=True) == lived(world, is_on=False)
 
 
 @given(some)
-@examples(15)
+@examples(10)
 def test_tracks_that_are_due_at_other_times_are_told_of_no_later(world: World) -> None:
     with_lists, alone = lived(world, is_on=True), lived(world, is_on=False)
     for (_, told), (_, told_alone) in zip(with_lists, alone, strict=True):
@@ -224,7 +224,7 @@ MISBEHAVIOURS: Mapping[str, Misbehaviour] = {
 
 
 @given(everybody, st.sampled_from([*MISBEHAVIOURS]), st.integers(0, 3))
-@examples(40)
+@examples(28)
 def test_a_list_that_misbehaves_changes_nothing_of_what_is_told_and_when(
     world: World, name: str, well_for: int
 ) -> None:

@@ -58,7 +58,7 @@ async def test_fifty_tracks_of_one_account_cost_one_or_two_requests_a_tick(api: 
     engine = engine_for(config(api, range(1, 51)), store)
     count = Count(api)
     await engine.start()
-    await until(lambda: count.pages >= 20)
+    await until(lambda: count.pages >= 12)
     assert count.tracks <= count.pages // 10
     for number in range(1, 51):
         catalogue.put(completed(number, updated_at=to_rfc3339(datetime.now(UTC))))
@@ -74,7 +74,7 @@ async def test_a_reload_of_list_takes_effect_both_ways(api: Server, store: Store
     engine = engine_for(config(api, range(1, 6), lists="never"), store)
     count = Count(api)
     await engine.start()
-    await until(lambda: count.tracks >= 15)
+    await until(lambda: count.tracks >= 10)
     assert count.pages == 0
 
     await engine.apply(config(api, range(1, 6)), Masker())
@@ -86,7 +86,7 @@ async def test_a_reload_of_list_takes_effect_both_ways(api: Server, store: Store
 
     await engine.apply(config(api, range(1, 6), lists="never"), Masker())
     count = Count(api)
-    await until(lambda: count.tracks >= 15)
+    await until(lambda: count.tracks >= 10)
     assert count.pages <= 1, "the one that was under way"
     await engine.stop()
 
