@@ -435,11 +435,11 @@ class Gathering:
         shown = [entry for entry in page.entries if entry.audio_id in room.watches]
         self._list(room).places.found({entry.audio_id: entry.position for entry in shown})
         asked_at = self._clock.now() - timedelta(seconds=self._clock.monotonic() - at)
-        for entry in reversed(shown):
-            watch = room.watches.get(entry.audio_id)
-            if watch is not None:
+        async with asyncio.TaskGroup() as tasks:  # NB: what is written down together is committed together
+            for entry in reversed(shown):
+                watch = room.watches[entry.audio_id]
                 claim = _Claim(entry.track, watch.sighting, asked_at + self._poller.reader.clock_offset)
-                await self._tell(group, watch, claim, at)
+                tasks.create_task(self._tell(group, watch, claim, at))
 
     async def _tell(self, group: _Group, watch: Watched, claim: _Claim, at: float) -> None:
         # NB: whoever calls says that it has ended, and a list may be behind

@@ -38,6 +38,16 @@ async def test_fifty_tracks_of_an_account_cost_a_request_a_tick(bench: Bench) ->
     assert bench.gathering.requests == 1
 
 
+async def test_what_ends_together_is_told_in_the_order_in_which_it_was_made(bench: Bench) -> None:
+    api = Catalogue(bench.api, range(1, 31))
+    watches = bench.watches(range(30, 0, -1))
+    await bench.tick(watches)
+    for number in range(1, 31):
+        api.put(completed(number))
+    await bench.tick(watches)
+    assert await bench.told() == [("track.completed", audio_id(number)) for number in range(1, 31)]
+
+
 async def test_what_the_pages_did_not_hold_is_read_by_itself_in_the_same_turn(bench: Bench) -> None:
     api = Catalogue(bench.api, [1, 2, 3])
     api.hidden.add(audio_id(2))

@@ -61,7 +61,7 @@ class Bench:
 
     async def told(self) -> list[tuple[str, str | None]]:
         """Return what was told of which track, in order."""
-        return [(row.type, row.audio_id) for row in reversed(await self.store.deliveries())]
+        return [(row.type, row.audio_id) for row in await self.store.deliveries()]
 
 
 @contextlib.asynccontextmanager
