@@ -16,11 +16,12 @@ from notifier.gatebook import fingerprint
 from notifier.loading import load_content
 from notifier.secret import Masker, Sources
 from notifier.store import Backlog, Owed, Settlement, StorageError, Store, StoredGate
+from notifier.track import parse
 from notifier.transition import Sighting
 from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
 from tests.support.servers import Server
-from tests.support.tracks import MUSIC, audio_id, completed
+from tests.support.tracks import MUSIC, audio_id, completed, track
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 6, 23, 12, 0, tzinfo=UTC)
@@ -306,4 +307,24 @@ watch: [{{account: {ME}}}]
     assert engine.watches == {}
     assert len(engine.schedule) == 0
     assert len(api.requests) == 2
+    await engine.stop()
+
+
+async def test_the_age_of_a_track_is_told_anew_after_the_machine_has_slept(
+    store: Store, clock: ManualClock
+) -> None:
+    """The schedule's clock has stood still meanwhile, the track has not."""
+    engine = engine_for(config(1), store, clock)
+    await engine.start()
+    watch = engine.watches[audio_id(1)]
+    seen = parse(track(created_at="2026-06-23T11:59:50Z"))
+    now = clock.awake()
+    met = engine.foresight.meet(seen, "", at=now, now=now, api_now=clock.now(), interval=15)
+    watch.life = met
+    clock.move(5)
+    await engine.watch_clocks()
+    assert watch.life is met is not None
+    clock.suspend(timedelta(hours=1))
+    await engine.watch_clocks()
+    assert watch.life is None
     await engine.stop()

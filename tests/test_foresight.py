@@ -5,6 +5,7 @@ import random
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -313,6 +314,14 @@ def test_a_schedule_without_experience_reads_at_the_interval() -> None:
     told = rehearsal.run(lives(60, seed=4))
     assert [one.reads for one in told] == [one.fixed_reads for one in told]
     assert [one.lag for one in told] == pytest.approx([one.fixed_lag for one in told], abs=1e-3)
+
+
+def test_what_was_saved_is_spent_when_an_end_is_likely() -> None:
+    rehearsal = Rehearsal(experienced())
+    rehearsal.run([(2000.0, 2004.0, 2290.0)])
+    gaps = [later - earlier for earlier, later in pairwise(rehearsal.reads)]
+    assert gaps[0] > 4 * INTERVAL
+    assert 0.5 * INTERVAL - 1e-3 <= min(gaps) < 0.9 * INTERVAL
 
 
 def test_after_a_read_that_failed_the_schedule_reads_at_the_interval_until_there_is_an_answer() -> None:
