@@ -31,6 +31,7 @@ from notifier.web import Health, Site, Views
 
 _LOOK_AT_STORE_EVERY = 3
 _GIVE_UP_EVERY = 15
+_USAGE_FIRST, _USAGE_EVERY = 10, 60
 _TIDY_FIRST, _TIDY_EVERY = 600, 3600
 _WATCHDOG_AT_MOST = 10.0
 
@@ -162,6 +163,7 @@ class App:
             config_error=self.reloader.error,
             is_running=True,
             now=self._clock.now(),
+            unwritten=self.engine.meter.unwritten,
             looked_at=self.engine.looked_at(),
         )
         return await asyncio.to_thread(masked, seen, self.reloader.masker.mask)
@@ -255,6 +257,8 @@ class App:
                 await self._look_at_store()
             if tick % _GIVE_UP_EVERY == 0:
                 await self.engine.give_up()
+            if tick % _USAGE_EVERY == _USAGE_FIRST:
+                await self.engine.write_usage()
             if tick % _TIDY_EVERY == _TIDY_FIRST:
                 await self.engine.tidy()
             if (latest := self.summary()) != status:

@@ -4,7 +4,7 @@
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from functools import lru_cache, reduce
 from ipaddress import ip_address
@@ -364,6 +364,12 @@ class Config(Settings):
     def interval_of(self, watch: Watch | AccountWatch) -> timedelta:
         """Return how often a watch is read."""
         return watch.interval or self.poll.interval
+
+    @property
+    def intervals(self) -> Collection[timedelta]:
+        """How often watches are read, each once; nothing where a reference does not say yet."""
+        intervals = {self.interval_of(entry) for entry in self.watch}
+        return intervals if all(isinstance(one, timedelta) for one in intervals) else ()
 
     def secrets(self) -> Iterator[str]:
         """Yield what must never be shown: token, path of callbacks, what each target holds, parts of URLs."""

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from notifier import cadence
 from notifier.aftermath import Equipment
 from notifier.clock import Clock, Leap, LeapWatch
 from notifier.config import AccountWatch, Config, Useapi, Watch, key_of
@@ -34,7 +35,8 @@ from notifier.track import Status
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
-from notifier.useapi import UseApi
+from notifier.usage import KEPT, Meter, hour_of
+from notifier.useapi import Page, UseApi
 from notifier.watched import Watched, change, watched
 from notifier.wire import Wire
 
@@ -100,6 +102,8 @@ class Engine:
         self.reporter.sharing = self.deliverer.sharing
         self.reporter.proclaim = self.deliverer.proclaim
         self.foresight = Foresight(_terms(config))
+        self.meter = Meter(now=self.upstream.time_up, period=self._fixed_period)
+        """What the API is asked, and what fixed polling would have asked."""
         self._poller = Poller(
             reader=self._reader,
             store=store,
@@ -111,6 +115,7 @@ class Engine:
             wake=self.deliverer.wake,
             reporter=self.reporter,
             foresight=self.foresight,
+            meter=self.meter,
         )
         self.gathering = Gathering(
             self._poller, upstream=self.upstream, clock=clock, rng=rng, is_on=_reads_lists(config)
@@ -132,7 +137,7 @@ class Engine:
             follow=self._follow,
             api_now=lambda: clock.now() + self.clock_offset,
         )
-        self.gathering.heard = self.follower.heard
+        self.gathering.heard = self._heard
         self.gathering.is_followed = self.follower.follows
         self.hints = Hints(
             self.watches,
@@ -168,6 +173,7 @@ class Engine:
     async def stop(self) -> None:
         """Stop polling at once and let attempts under way finish, for up to 10 seconds."""
         self.schedule.stop()
+        await self.write_usage()
         await self.deliverer.stop()
         await self._reader.close()
         await self._wire.close()
@@ -289,6 +295,25 @@ class Engine:
         for running in self.watches.values():
             if running.account is not None:
                 yield running, key_of(running.account)
+
+    def _fixed_period(self, interval: float) -> float:
+        """Return how many seconds pass between reads at an interval, where each track is read by itself."""
+        return cadence.period_of(interval, unfinished=len(self.schedule), spacing=self.schedule.spacing)
+
+    async def _heard(self, account: str, page: Page) -> None:
+        """Take up a page of an account's list."""
+        followed = self.follower.get(account)
+        if followed is not None and page.offset == 0:
+            self.meter.seen(followed)
+        await self.follower.heard(account, page)
+
+    async def write_usage(self) -> None:
+        """Add what the API was asked to what is written down; later, if the disk fails."""
+        used, now = self.meter.unwritten, self._clock.now()
+        if used:
+            with contextlib.suppress(StorageError):
+                await self.store.add_usage(hour_of(now), used, kept_from=now - KEPT)
+                self.meter.wrote(used)
 
     def look(self, account: str) -> bool:
         """Let an account's list be looked at now; False when the account is not followed."""
@@ -441,6 +466,7 @@ class Engine:
         seen = (watch.sighting for watch in self.watches.values())
         unread = Status.UNKNOWN.value
         self.metrics.tasks.set(len(asyncio.all_tasks()))
+        self.metrics.show_fixed_reads(self.meter.fixed)
         shown: Counter[str] = Counter()
         for status, count in Counter(unread if one is None else one.status for one in seen).items():
             shown[self._equipment.masker.mask(status)] += count

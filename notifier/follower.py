@@ -67,6 +67,8 @@ class Followed:
     is_followed: bool = True
     done_at: float = float("-inf")
     """The same as `looked_at`, in monotonic seconds."""
+    metered_at: float = float("-inf")
+    """The same, in seconds of time in which the API could be asked."""
     not_before: float = float("-inf")
     then: int | None = None
     """Where the look goes on that is not at its end yet."""

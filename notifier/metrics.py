@@ -58,6 +58,12 @@ class Metrics:
             ["kind", "outcome"],
             registry=self.registry,
         )
+        self._fixed_reads = 0.0
+        self.api_fixed_reads = Counter(
+            "notifier_api_fixed_reads",
+            "Requests that reading each track at its interval, by itself, would have made in the same time.",
+            registry=self.registry,
+        )
         self.api_request_seconds = Histogram(
             "notifier_api_request_seconds",
             "How long a request to the API took, whatever came of it.",
@@ -150,6 +156,11 @@ class Metrics:
             self.delivery_seconds.remove(target)
         for outcome in self._outcomes.pop(target, ()):
             self.attempts.remove(target, outcome)
+
+    def show_fixed_reads(self, count: float) -> None:
+        """Replace the count of what fixed polling would have asked; it only grows."""
+        self.api_fixed_reads.inc(count - self._fixed_reads)
+        self._fixed_reads = count
 
     def show_tracks(self, by_status: Mapping[str, int]) -> None:
         """Replace the counts of tracks."""

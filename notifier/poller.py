@@ -28,6 +28,7 @@ from notifier.track import NotATrackError, Track, parse
 from notifier.transition import Change, Gone, detect
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
+from notifier.usage import Meter
 from notifier.useapi import (
     NotFound,
     Page,
@@ -136,6 +137,7 @@ class Poller:
         metrics: Metrics,
         wake: Callable[[tuple[str, ...]], None],
         reporter: Reporter,
+        meter: Meter,
         foresight: Foresight | None = None,
     ) -> None:
         self.reader = reader
@@ -148,6 +150,7 @@ class Poller:
         self._wake = wake
         self._reporter = reporter
         self._foresight = foresight or Foresight()
+        self._meter = meter
         self._turnstile = asyncio.Lock()
         """Lets one request at a time wait for the pace, first come first served."""
         self._writing: dict[str, asyncio.Event] = {}
@@ -215,12 +218,14 @@ class Poller:
         self.note_lateness(due, self._clock.monotonic())
         reading = await self.reader.read(watch.url)
         self._counters[RequestKind.TRACK, _outcome(reading)].inc()
+        self._meter.track += 1
         return reading
 
     async def ask_page(self, account: str, offset: int) -> PageReading:
         """Send the request for a page of an account's list."""
         reading = await self.reader.read_page(account, offset)
         self._counters[RequestKind.LIST, _outcome(reading)].inc()
+        self._meter.list += 1
         return reading
 
     def note_lateness(self, due: float, left_at: float) -> None:
@@ -280,6 +285,7 @@ class Poller:
         """Take up what a request that left `at` told of a track, alone or in a list. Raises only bugs."""
         if not watch.is_watched:
             return
+        self._meter.seen(watch)
         if not isinstance(reading, Unreadable):
             watch.seen_at = self._clock.monotonic()
             watch.phase = phase - self._slept()

@@ -16,6 +16,7 @@ from notifier.settings import Unresolved
 from notifier.store import AccountRow, AttemptRow, Backlog, DeliveryRow, Store, StoredGate, TrackRow
 from notifier.text import headed
 from notifier.track import Status
+from notifier.usage import DAY, HOUR, NOTHING, Usage, hour_of, of_the_last, rhythm, words
 
 AWAY = "not on the watchlist: its deliveries wait for its return"
 """What is said of a target that is owed something and gone."""
@@ -86,6 +87,10 @@ class Overview:
     accounts: tuple[AccountStatus, ...] = ()
     api_until: datetime | None = None
     """When the API is asked again, if it is not asked before."""
+    last_hour: Usage = NOTHING
+    last_day: Usage = NOTHING
+    rhythm: str = "at its interval"
+    """How often fixed polling would read a track, as people say it."""
 
     @property
     def totals(self) -> Backlog:
@@ -102,9 +107,11 @@ async def overview(
     is_running: bool,
     now: datetime,
     looked_at: Mapping[str, datetime] = MappingProxyType({}),
+    unwritten: Usage = NOTHING,
 ) -> Overview:
     """Put the overview together; no store stands for a state file that does not exist yet.
 
+    `unwritten` is what the API was asked and the state file does not know of yet.
     `looked_at` says when the lists of accounts were last looked at, where that is known better.
     """
     tracks = await store.tracks() if store is not None else []
@@ -114,6 +121,7 @@ async def overview(
     keys = {entry.key for entry in config.accounts} if config is not None else set()
     followed = await store.followed(keys) if store is not None else {}
     accounts = await _accounts(store, config, looked_at)
+    hours = await store.usage(since=hour_of(now) - DAY) if store is not None else {}
     api = gates.get(API_GATE)
     return Overview(
         is_running,
@@ -127,7 +135,15 @@ async def overview(
         ),
         accounts,
         now + api.remaining(now) if api is not None and not api.is_open(now) else None,
+        of_the_last(HOUR, hours, now) + unwritten,
+        of_the_last(DAY, hours, now) + unwritten,
+        rhythm(config.intervals if config is not None else ()),
     )
+
+
+def usage_words(overview: Overview) -> str:
+    """Say how much the API was asked in the last hour, and what that saves."""
+    return f"API: {words(overview.last_hour, 'in the last hour', overview.rhythm)}"
 
 
 def masked(overview: Overview, mask: Callable[[str], str]) -> Overview:
@@ -266,6 +282,7 @@ def overview_json(overview: Overview) -> dict[str, Any]:
             "error": overview.config_error,
         },
         "api": {"state": overview.api_state.value, "reason": overview.api_reason},
+        "usage": {"last_hour": _usage(overview.last_hour), "last_day": _usage(overview.last_day)},
         "accounts": [
             {
                 "account": account.account,
@@ -302,6 +319,18 @@ def overview_json(overview: Overview) -> dict[str, Any]:
             for target in overview.targets
         ],
         "deliveries": _counts(overview.totals),
+    }
+
+
+def _usage(usage: Usage) -> dict[str, float | None]:
+    """Return requests by kind, those of fixed reads, and which part of these was saved."""
+    saved = None if usage.saved is None else round(usage.saved, 3)
+    return {
+        "requests": usage.requests,
+        "track": round(usage.track),
+        "list": round(usage.list),
+        "fixed": round(usage.fixed),
+        "saved": saved,
     }
 
 

@@ -70,6 +70,8 @@ class Upstream:
         self.token = Gate(backoff=self._backoff, pace=_pace(spacing), rng=rng)
         self.fingerprint: str | None = None
         """Tells this token at this address from any other; a wait of another one is not ours."""
+        self._down_since: float | None = None
+        self._was_down = 0.0
         self.failures_in_a_row = 0
         self.successes = 0
         """How many answers have shown the API well."""
@@ -89,6 +91,7 @@ class Upstream:
         take_up(self.token, stored, self._clock)
         if self.token.failures:
             self.failures_in_a_row = self.token.failures
+            self._goes_down()
             problem = Problem.TOKEN_REJECTED if is_rejected else Problem.UPSTREAM_UNREACHABLE
             reason = stored.reason or "as in the run before"
             self._outages[""] = _Outage(self._clock.monotonic(), reason, problem, is_urgent=is_rejected)
@@ -98,6 +101,7 @@ class Upstream:
         """Ask again at once: the token or the address is another one now."""
         self.fingerprint = fingerprint
         self.failures_in_a_row = 0
+        self._comes_up()
         self.token.renew()
 
     def gate_of(self, account: str) -> Gate:
@@ -144,9 +148,24 @@ class Upstream:
 
     async def _token_is_well(self) -> None:
         self.failures_in_a_row = 0
+        self._comes_up()
         if self.token.succeeded():
             await self._write_down()
         await self._recovered("")
+
+    def _goes_down(self) -> None:
+        if self._down_since is None:
+            self._down_since = self._clock.awake()
+
+    def _comes_up(self) -> None:
+        if self._down_since is not None:
+            self._was_down += self._clock.awake() - self._down_since
+            self._down_since = None
+
+    def time_up(self) -> float:
+        """Return seconds on a clock that stands while the machine sleeps or the API is not to be asked."""
+        now = self._clock.awake() if self._down_since is None else self._down_since
+        return now - self._was_down
 
     async def _write_down(self) -> None:
         await self._remember(self.row())
@@ -168,6 +187,7 @@ class Upstream:
             await self._outage(account, refused, Problem.UPSTREAM_UNREACHABLE)
             return
         self.failures_in_a_row += 1
+        self._goes_down()
         is_token = refused.trouble is Trouble.TOKEN
         after = self._backoff.longest if is_token else refused.after
         if self.token.failed(now, of_token, refused.reason, after=after):

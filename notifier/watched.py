@@ -65,6 +65,8 @@ class Watched:
     """Whether the watchlist still names the track; a read under way ends unheard when it does not."""
     is_unreadable: bool = False
     """Whether people were told that this track cannot be read."""
+    metered_at: float = float("-inf")
+    """When it was last seen, in seconds of time in which the API could be asked."""
     hinted_at: float = float("-inf")
     """When somebody last said that something has happened to the track."""
     told_of: float = float("-inf")

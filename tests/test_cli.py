@@ -153,6 +153,7 @@ async def test_status_before_the_first_run_is_empty(watchlist: Path, tmp_path: P
         "running": False,
         "config": {"file": str(watchlist), "valid": True, "error": None},
         "api": {"state": "open", "reason": None},
+        "usage": {"last_hour": UNUSED, "last_day": UNUSED},
         "tracks": [
             {"audio_id": audio_id(1), "name": "Intro theme", **UNREAD},
             {"audio_id": audio_id(2), "name": audio_id(2), **UNREAD},
@@ -168,6 +169,7 @@ async def test_status_before_the_first_run_is_empty(watchlist: Path, tmp_path: P
 
 
 OPEN = {"state": "open", "reason": None, "since": None}
+UNUSED = {"requests": 0, "track": 0, "list": 0, "fixed": 0, "saved": None}
 NOTHING = {"pending": 0, "dead": 0, "delivered": 0}
 UNREAD = {"status": "UNKNOWN", "final": False, "watched": True, "first_seen": None, "changed_at": None}
 

@@ -23,6 +23,7 @@ from notifier.store import Store
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
+from notifier.usage import Meter
 from notifier.useapi import Page, UseApi
 from notifier.watched import Watched
 from tests.support.catalogue import ME, Catalogue
@@ -141,6 +142,7 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
         metrics=Metrics(),
         wake=lambda _targets: None,
         reporter=reporter,
+        meter=Meter(now=clock.awake, period=float),
     )
     gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=False)
     yield Bench(api, Catalogue(api), reader, store, clock, reporter, upstream, gathering)

@@ -20,6 +20,7 @@ from notifier.poller import Limits, Poller
 from notifier.store import Store
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
+from notifier.usage import Meter, Usage
 from notifier.useapi import UseApi
 from notifier.watched import Watched
 from tests.support.clocks import ManualClock
@@ -45,6 +46,7 @@ class Bench:
     upstream: Upstream
     poller: Poller
     metrics: Metrics
+    meter: Meter
     woken: list[tuple[str, ...]] = field(default_factory=list)
 
     def watch(self, number: int = 1, account: str = "me@example.com") -> Watched:
@@ -79,6 +81,7 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
         remember=store.save_gate,
     )
     upstream.fingerprint = "token"
+    meter = Meter(now=upstream.time_up, period=float)
     poller = Poller(
         reader=reader,
         store=store,
@@ -89,8 +92,9 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
         metrics=metrics,
         wake=woken.append,
         reporter=reporter,
+        meter=meter,
     )
-    yield Bench(api, store, clock, reader, upstream, poller, metrics, woken)
+    yield Bench(api, store, clock, reader, upstream, poller, metrics, meter, woken)
     await reader.close()
 
 
@@ -161,6 +165,24 @@ async def test_when_a_track_was_last_seen_is_remembered(bench: Bench) -> None:
         await bench.poller.turn(watch)
         seen.append(bench.clock.monotonic() - watch.seen_at)
     assert seen == [float("inf"), 0, 0, 20]
+
+
+async def test_requests_and_what_fixed_reads_would_have_taken_are_metered(bench: Bench) -> None:
+    """Time in which the API is not to be asked, or the machine sleeps, is none in which anything is saved."""
+    watch = bench.watch()
+    bench.api.reply(path_of(watch.audio_id), answer(track()), Reply(503), answer(track()))
+    await bench.poller.turn(watch)
+    assert bench.meter.unwritten == Usage(1, 0, 1)
+    bench.clock.move(30)
+    await bench.poller.turn(watch)
+    bench.clock.move(600)
+    bench.clock.suspend(timedelta(hours=1))
+    await bench.poller.turn(watch)
+    assert bench.meter.unwritten == Usage(3, 0, 3)
+    bench.clock.move(15)
+    bench.clock.suspend(timedelta(hours=1))
+    await bench.poller.turn(watch)
+    assert bench.meter.unwritten == Usage(4, 0, 4)
 
 
 async def test_only_the_events_a_watch_names_are_owed_but_each_is_remembered(bench: Bench) -> None:

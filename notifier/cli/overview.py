@@ -8,7 +8,7 @@ from notifier import display, paths
 from notifier.attention import Matter, standing
 from notifier.duration import ago, until
 from notifier.gate import GateState
-from notifier.report import AccountStatus, Overview, TargetStatus, TrackStatus
+from notifier.report import AccountStatus, Overview, TargetStatus, TrackStatus, usage_words
 from notifier.track import Status
 
 _MOST_UNDER_WAY = 12
@@ -40,6 +40,8 @@ def show(overview: Overview, now: datetime, *, is_all: bool) -> None:
     totals = overview.totals
     counts = f"{totals.pending} waiting, {totals.dead} dead, {totals.delivered} delivered"
     display.line(f"{overview.config_file} is {is_valid}; deliveries: {counts}", style="dim")
+    if overview.last_day:
+        display.line(usage_words(overview), style="dim")
     display.gap()
     if overview.accounts:
         _accounts(overview.accounts, now)

@@ -8,6 +8,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from notifier import loading, paths
@@ -23,6 +24,7 @@ from notifier.doctor.upstream import Limits, upstream
 from notifier.loading import InvalidConfigError, Loaded
 from notifier.secret import Masker
 from notifier.settings import Unresolved
+from notifier.usage import DAY, HOUR, of_the_last, rhythm, words
 
 _UNRESOLVED = "its secrets could not be read"
 
@@ -49,7 +51,7 @@ async def examine(
         skipped = f"not asked: {_UNRESOLVED}"
         findings += (Finding(Check.TARGET, name, Health.SKIPPED, skipped) for name in config.targets)
     if config is not None:
-        findings += routes(config)
+        findings += [*_usage(config, remembered, clock.now()), *routes(config)]
     mask = Masker(loaded.secrets if loaded is not None else ()).mask
     return [_masked(one, mask) for one in findings]
 
@@ -88,6 +90,15 @@ def _config(
         for warning in loaded.warnings:
             line = warning.line(file).removeprefix(f"{file}:")
             yield Finding(Check.CONFIG, file, Health.WARNING, line)
+
+
+def _usage(config: Config, remembered: Remembered, now: datetime) -> Iterator[Finding]:
+    """Yield how much the daemon has asked the API, and what that saves."""
+    if remembered.usage:
+        how = rhythm(config.intervals)
+        hour = words(of_the_last(HOUR, remembered.usage, now), "in the last hour", how)
+        day = words(of_the_last(DAY, remembered.usage, now), "in the last day", how)
+        yield Finding(Check.USAGE, "useapi.net", Health.OK, f"{hour}; {day}")
 
 
 def _is_running(findings: list[Finding]) -> bool:

@@ -13,6 +13,7 @@ class Check(StrEnum):
     DAEMON = "daemon"
     OUTBOX = "outbox"
     TOKEN = "token"  # noqa: S105 - what is looked at
+    USAGE = "usage"
     CLOCK = "clock"
     WATCH = "watch"
     ACCOUNT = "account"

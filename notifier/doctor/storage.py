@@ -4,7 +4,7 @@ import asyncio
 import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from notifier import paths
@@ -16,6 +16,7 @@ from notifier.store import AccountRow, Backlog, StorageError, Store, StoredGate,
 from notifier.store.health import FileHealth, files_of, look, may_write, room
 from notifier.targets import Target
 from notifier.text import one_line
+from notifier.usage import DAY, Usage, hour_of
 
 _SERVICE = Path("/var/lib/notifier")
 _USER = "notifier"
@@ -37,6 +38,7 @@ class Remembered:
     backlogs: Mapping[str, Backlog] = field(default_factory=dict)
     salt: str = ""
     accounts: Mapping[str, AccountRow] = field(default_factory=dict)
+    usage: Mapping[datetime, Usage] = field(default_factory=dict)
 
     def gate_of(self, target: Target) -> StoredGate | None:
         """Return how the gate of a target's remote end stands; None for one that was never posted to."""
@@ -89,6 +91,7 @@ def _is_there(path: Path) -> bool:
 
 
 async def _read(path: Path) -> Remembered:
+    now = datetime.now(UTC)
     async with Store(path, is_read_only=True) as store:
         return Remembered(
             {row.audio_id: row for row in await store.tracks()},
@@ -96,6 +99,7 @@ async def _read(path: Path) -> Remembered:
             await store.backlogs(),
             await store.known_salt() or "",
             await store.accounts(),
+            await store.usage(since=hour_of(now) - DAY),
         )
 
 

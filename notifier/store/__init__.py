@@ -16,7 +16,7 @@ from notifier.bookmark import Bookmark
 from notifier.delivery import Delivery
 from notifier.durations import Ending
 from notifier.event import Alert, Event, Problem, alert_event
-from notifier.store import accounts, durations, gates, glance, outbox, reading
+from notifier.store import accounts, durations, gates, glance, outbox, reading, usage
 from notifier.store.database import (
     InUseError,
     RunLock,
@@ -39,6 +39,7 @@ from notifier.store.rows import (
 )
 from notifier.track import Track
 from notifier.transition import Sighting
+from notifier.usage import Usage
 
 T = TypeVar("T")
 
@@ -273,6 +274,14 @@ class Store:
     async def ids_in_state(self, state: str, *, target: str | None = None) -> list[int]:
         """Return the deliveries in a state, of one target or of all."""
         return await self._run(lambda connection: list(reading.ids_in_state(connection, state, target)))
+
+    async def add_usage(self, hour: datetime, used: Usage, *, kept_from: datetime) -> None:
+        """Add to what the API was asked in an hour, and forget hours before a moment."""
+        await self._run(lambda connection: usage.add(connection, hour, used, kept_from=kept_from))
+
+    async def usage(self, *, since: datetime) -> dict[datetime, Usage]:
+        """Return what the API was asked, by the hour."""
+        return await self._run(lambda connection: usage.by_hour(connection, since))
 
     async def data_version(self) -> int:
         """Return a number that changes when another process has changed the state file."""

@@ -26,7 +26,7 @@ _LOCK_PAUSE = 0.05
 
 STEPS: Sequence[str] = tuple(
     files(__package__).joinpath(name).read_text(encoding="utf-8")
-    for name in ("schema.sql", "schema-2.sql", "schema-3.sql", "schema-4.sql")
+    for name in ("schema.sql", "schema-2.sql", "schema-3.sql", "schema-4.sql", "schema-5.sql")
 )
 """What takes a state file from each version to the next; version N has the first N steps behind it."""
 
@@ -64,6 +64,21 @@ def open_database(path: Path, *, steps: Sequence[str] = STEPS) -> sqlite3.Connec
 
 
 def open_for_reading(path: Path) -> sqlite3.Connection:
+    """Open the state file as `open_as_it_is` does, and read one of an earlier version as one of this version.
+
+    So that whoever only looks can do so between an upgrade and the daemon's next start. Raises StorageError.
+    """
+    connection = open_as_it_is(path)
+    with _explained(path):
+        try:
+            is_earlier = _version(connection) < len(STEPS)
+            return _brought_up_to_date(connection) if is_earlier else connection
+        except BaseException:
+            connection.close()
+            raise
+
+
+def open_as_it_is(path: Path) -> sqlite3.Connection:
     """Open the state file without changing anything on the disk. Raises StorageError."""
     has_log = path.with_name(f"{path.name}-wal").exists()
     # NB: without a write-ahead log nobody writes; SQLite would create one even to read, so forbid that.
@@ -79,6 +94,24 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
             connection.close()
             raise
     return connection
+
+
+def _brought_up_to_date(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory that is of this version, in the place of a connection."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.backup(copy)
+        _migrate(copy, STEPS)
+    except BaseException:
+        copy.close()
+        raise
+    connection.close()
+    return copy
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
 
 
 def _keep_off_other_disks(connection: sqlite3.Connection) -> None:
@@ -101,7 +134,7 @@ def _make_private(directory: Path) -> None:
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path, steps: Sequence[str]) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version = _version(connection)
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != _APPLICATION_ID and (tables or version):
@@ -123,7 +156,7 @@ def _migrate(connection: sqlite3.Connection, steps: Sequence[str]) -> None:
     """Take every missing step in one transaction: the file is at the old version or at the new one."""
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        version = _version(connection)
         for step in steps[version:]:
             for statement in _statements(step):
                 connection.execute(statement)

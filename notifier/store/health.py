@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from notifier.store.database import STEPS, explained, open_for_reading
+from notifier.store.database import STEPS, explained, open_as_it_is
 
 _INSTRUCTIONS = 10_000
 """After how many steps of SQLite's the time is looked at."""
@@ -26,7 +26,7 @@ class FileHealth:
 
 def look(path: Path, *, seconds: float) -> FileHealth:
     """Look at a state file, at its pages for so long at the most. Raises StorageError."""
-    connection = open_for_reading(path)
+    connection = open_as_it_is(path)
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         return FileHealth(version, len(STEPS), path.stat().st_size, _verdict(connection, seconds))

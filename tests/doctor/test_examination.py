@@ -103,7 +103,7 @@ async def test_all_that_is_well_is_found_well_and_nobody_hears_of_it(scene: Scen
     scene.write(1, 2)
     findings = await found(scene)
     assert wrong(findings) == []
-    absent = {Check.CREDENTIAL, Check.OUTBOX, Check.ACCOUNT, Check.CALLBACK}
+    absent = {Check.CREDENTIAL, Check.OUTBOX, Check.ACCOUNT, Check.CALLBACK, Check.USAGE}
     assert {one.check for one in findings} == {*Check} - absent
     assert of(findings, Check.TARGET)["studio"].detail == "discord, Discord has the webhook “Track bot”"
     assert [(one.method, one.path) for one in scene.receiver.requests if one.body] == []

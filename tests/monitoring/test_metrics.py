@@ -38,6 +38,7 @@ GAUGES = {
 }
 COUNTERS = {
     "notifier_api_requests": {"kind", "outcome"},
+    "notifier_api_fixed_reads": set(),
     "notifier_callbacks": {"outcome"},
     "notifier_events": {"type"},
     "notifier_delivery_attempts": {"target", "outcome"},
@@ -130,6 +131,12 @@ def test_each_request_has_a_length_and_a_lateness(seen: History, name: str) -> N
     answered = sum(one.value for one in seen.end.samples if one.name == "notifier_api_requests_total")
     assert 0 <= seen.end(f"{name}_count") - answered <= CONCURRENCY  # which are under way
     assert seen.end(f"{name}_sum") > 0
+
+
+def test_fixed_reads_are_counted_for_each_track_that_was_seen(seen: History) -> None:
+    assert seen.start("notifier_api_fixed_reads_total") == 0
+    sighted = sum(seen.end.by("status", "notifier_tracks").values()) - 1  # that of the account in trouble
+    assert seen.end("notifier_api_fixed_reads_total") >= sighted
 
 
 def test_calls_are_counted_by_what_came_of_them(seen: History) -> None:

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,22 @@ def test_a_wait_that_was_told_stays_one_when_a_file_of_version_1_is_taken_over(t
         ("ours", "2026-06-23T14:00:00.000Z", None, 2),
         ("told", "2026-06-23T13:00:00.000Z", "2026-06-23T13:00:00.000Z", 1),
     ]
+
+
+@pytest.mark.parametrize("version", range(1, len(STEPS)))
+async def test_a_file_of_an_earlier_version_can_be_looked_at_before_the_daemon_takes_it_over(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "state.db"
+    connection = open_database(path, steps=STEPS[:version])
+    connection.execute(
+        "INSERT INTO track (audio_id, status, is_final, first_seen, changed_at)"
+        " VALUES ('a', 'QUEUED', 0, '2026-06-23T12:00:00.000Z', '2026-06-23T12:00:00.000Z')"
+    )
+    connection.close()
+    before = path.read_bytes()
+    async with Store(path, is_read_only=True) as store:
+        assert [row.audio_id for row in await store.tracks()] == ["a"]
+        assert (await store.gates(), await store.accounts()) == ({}, {})
+        assert await store.usage(since=datetime(2026, 1, 1, tzinfo=UTC)) == {}
+    assert path.read_bytes() == before

@@ -17,6 +17,7 @@ from notifier.poller import Limits, Poller
 from notifier.store import Store
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
+from notifier.usage import Meter
 from notifier.useapi import UseApi
 from notifier.watched import Watched
 from tests.support.catalogue import ME
@@ -90,6 +91,7 @@ async def gathering_at(api: Server, store: Store, *, is_on: bool = True) -> Asyn
         metrics=metrics,
         wake=lambda _targets: None,
         reporter=reporter,
+        meter=Meter(now=clock.awake, period=float),
     )
     gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=is_on)
     try:
