@@ -28,8 +28,8 @@ from notifier.watched import Watched
 
 _COMPARED_EVERY = 10
 """After how many gatherings one of the tracks that a list told of is asked itself."""
-_SEARCHED_EVERY = 8
-"""After how many gatherings tracks that the list did not hold are looked for again."""
+_SEARCHED_AFTER = 8
+"""After how many gatherings tracks that the list lacked are looked for again; then after twice as many."""
 
 _SEARCHED_FOR = 4
 """How many tracks whose place nobody knows are worth a further page at once."""
@@ -112,6 +112,8 @@ class _List:
     blamed_at: int | None = None
     """How many requests had succeeded when the list last failed as the API does, or None when it did not."""
     gatherings: int = 0
+    searched_at: int = _SEARCHED_AFTER
+    """At which gathering tracks that the list did not hold are looked for next."""
     compared: dict[str, int] = field(default_factory=dict)
     """In which gathering a track that the list tells of was last asked itself."""
 
@@ -322,7 +324,8 @@ class Gathering:
         known = self._list(room)
         self._set_out(known, group)
         known.gatherings += 1
-        if known.gatherings % _SEARCHED_EVERY == 0:
+        if known.gatherings == known.searched_at:
+            known.searched_at *= 2
             known.places.look_again()
         pages = known.places.plan(group.left, waiting=self._waiting(room)).pages
         if pages:

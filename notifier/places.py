@@ -13,7 +13,7 @@ from dataclasses import dataclass
 _MARGIN = 5
 """How far above the first track a page begins: others may have been deleted since."""
 _DEEPEST = 1000
-"""How far down the list a track is looked for."""
+"""How far down the list a track is looked for, beside the places of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Places:
         It is looked for further down, where whatever was made meanwhile has moved it to.
         """
         self._shown.discard(audio_id)
-        self._set(audio_id, None if end is None or end >= _DEEPEST else end)
+        self._set(audio_id, None if end is None or end >= _DEEPEST + len(self._fixed) else end)
 
     def look_again(self) -> None:
         """Look for the tracks that the list does not hold from its top once more."""

@@ -337,6 +337,25 @@ async def test_tracks_deep_down_in_a_list_are_found_and_then_read_with_the_pages
     assert await bench.told() == [("track.completed", audio_id(1))]
 
 
+async def test_tracks_that_a_list_never_holds_cost_hardly_more_than_without_it(bench: Bench) -> None:
+    api = Catalogue(bench.api, [1, 2, *range(100, 400)])
+    api.hidden |= {audio_id(1), audio_id(2)}
+    watches = bench.watches([1, 2])
+    for _ in range(100):
+        await bench.tick(watches)
+    asked = api.asked()
+    pages = [one for one in asked if one.startswith("+")]
+    assert len(asked) - len(pages) == 200
+    assert len(pages) <= 5 * 7, "it was looked through a few times, less often each time"
+    api.hidden.clear()
+    for _ in range(38):
+        await bench.tick(watches)
+    api.asked()
+    await bench.tick(watches)
+    (page,) = api.asked()
+    assert page.startswith("+"), "they were looked for once more"
+
+
 async def test_what_a_list_and_a_track_tell_at_the_same_time_is_told_once(bench: Bench) -> None:
     api = Catalogue(bench.api, LISTED)
     watches = bench.watches(LISTED)

@@ -92,11 +92,13 @@ def test_a_track_that_was_never_shown_is_looked_for_at_the_top_and_then_further_
 
 
 def test_no_track_is_looked_for_without_end() -> None:
-    places, end = Places(50), 0
-    while places.of("a") is not None:
-        end += 50
-        places.missed("a", end)
-    assert end == 1000
+    for others in (0, 300):
+        places, end = Places(50), 0
+        places.found({str(number): number for number in range(others)})
+        while places.of("a") is not None:
+            end += 50
+            places.missed("a", end)
+        assert end == 1050 + others
 
 
 def test_what_comes_on_top_moves_all_that_stands_below_it() -> None:
