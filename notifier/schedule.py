@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
+from inspect import signature
 from itertools import count, islice
 from typing import Any, Protocol, TypeVar
 
@@ -223,6 +224,8 @@ class Schedule:
         self._numbers = count(1)
         self._job = partial(self._run)
         """NB: one for all jobs and no method, whose name and place APScheduler would note down with each."""
+        # NB: else it is found out anew for each, which takes longer than all else that a job needs
+        self._job.__signature__ = signature(self._run)  # type: ignore[attr-defined]
         self._scheduler = AsyncIOScheduler(
             timezone=_ZONE,
             jobstores={"default": Timetable(_ZONE)},
