@@ -47,6 +47,8 @@ _SOON = 1.0
 """After how many seconds a track that was found is read itself, unless the page has told of it till then."""
 _SETTLING = timedelta(minutes=5)
 """How long after the start nothing is given up: the clock may be about to be set, the network to come up."""
+_ENOUGH = 100
+"""From how many tracks that leave the watchlist together something is learned."""
 
 log = structlog.get_logger()
 
@@ -272,8 +274,7 @@ class Engine:
             **{running.audio_id: accounts[key] for running, key in self._brought() if key in accounts},
             **listed,
         }
-        for audio_id in [audio_id for audio_id in self.watches if audio_id not in wanted]:
-            self._remove(audio_id)
+        left = [self._remove(audio_id) for audio_id in [*self.watches] if audio_id not in wanted]
         for audio_id, running in self.watches.items():
             self._change(config, wanted[audio_id], running)
         for followed in self.follower:
@@ -289,6 +290,16 @@ class Engine:
             delay = number * self.schedule.spacing
             self.schedule.add_look(followed.key, followed, self.follower.turn, delay=delay)
         self._ended_lately = set()
+        await self._learn_from(left)
+
+    async def _learn_from(self, left: Iterable[Watched]) -> None:
+        """Learn that tracks had no end for as long as they were watched; the last few will do."""
+        endings = [self.foresight.unfinished(watch.audio_id, watch.life) for watch in left if watch.life]
+        some = endings[-_ENOUGH:]
+        if some:
+            await self.store.learn(some)
+        for ending in some:
+            self.foresight.durations.learn(ending)
 
     def _brought(self) -> Iterator[tuple[Watched, str]]:
         """Yield the watches that accounts have brought, with what the accounts are known by."""
@@ -343,12 +354,13 @@ class Engine:
             self._ended_lately.add(watch.audio_id)
             self.schedule.remove(watch.audio_id)
 
-    def _remove(self, audio_id: str) -> None:
+    def _remove(self, audio_id: str) -> Watched:
         watch = self.watches.pop(audio_id)
         watch.is_watched = False
         self.gathering.leave(watch)
         self.schedule.remove(audio_id)
         self.reporter.forget_track(audio_id)
+        return watch
 
     def _change(self, config: Config, entry: Watch | AccountWatch, running: Watched) -> None:
         is_quicker = config.interval_of(entry) < running.interval

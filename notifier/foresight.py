@@ -148,13 +148,17 @@ class Foresight:
         if isinstance(current, Gone) or not current.is_final:
             if life is None:
                 return None
-            until = life.seen if isinstance(current, Gone) else at
-            return Ending(audio_id, life.model, max(0.0, until - life.born), is_end=False)
+            return self.unfinished(audio_id, life, at=None if isinstance(current, Gone) else at)
         took = _took(current, life, api_now)
         if took is None:
             return None
         ending = Ending(audio_id, _model(current), took, is_end=True)
         return ending if life is None else self._judged(ending, life, at)
+
+    def unfinished(self, audio_id: str, life: Life, at: float | None = None) -> Ending:
+        """Return what is learned from a track that had no end up to a moment, or to when it was last seen."""
+        until = life.seen if at is None else at
+        return Ending(audio_id, life.model, max(0.0, until - life.born), is_end=False)
 
     def _judged(self, ending: Ending, life: Life, at: float) -> Ending:
         """Return an end with what it says of when it was told, and of what was known before."""

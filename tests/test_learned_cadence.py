@@ -161,3 +161,18 @@ async def test_how_long_a_track_took_is_learned_and_known_to_the_next_run(api: S
     assert of_watched.gain is not None, "it was seen unfinished before"
     async with running(config(api), store) as engine:
         assert engine.foresight.durations.curve(UNHEARD).survival(150) == learned < unknown
+
+
+async def test_a_track_that_is_taken_off_the_watchlist_unfinished_counts_with_how_long_it_was_seen(
+    api: Server, store: Store
+) -> None:
+    for number in (1, 2):
+        api.reply(path(number), aged(20 * number, UNHEARD))
+    async with running(config(api, 1, 2), store) as engine:
+        await api.until_count(path(1), 3)
+        await api.until_count(path(2), 3)
+        await engine.apply(config(api, 1), Masker())
+        (left,) = await store.endings()
+        assert (left.audio_id, left.model, left.is_end) == (audio_id(2, "2@example.com"), UNHEARD, False)
+        assert left.seconds >= 40
+        assert engine.foresight.durations.curve(UNHEARD).survival(40) > Durations().curve("").survival(40)

@@ -233,6 +233,15 @@ class Store:
         """Return what is remembered of every track, by audio_id."""
         return await self._run(reading.sightings)
 
+    async def learn(self, endings: Sequence[Ending]) -> None:
+        """Remember for how long tracks were watched that left the watchlist unfinished."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            for ending in endings:
+                durations.record(connection, ending)
+
+        await self._run(work)
+
     async def endings(self) -> list[Ending]:
         """Return how long tracks took, as far as it is kept, in the order of their ends."""
         return await self._run(durations.endings)
