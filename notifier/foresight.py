@@ -51,7 +51,9 @@ class Life:
     first: float
     """When it was first seen."""
     seen: float
-    """When it was last seen, unfinished."""
+    """When it was last seen, unfinished: when that was due whose answer told."""
+    heard: float
+    """When that answer came."""
     budget: Budget
     read_at: float
     """When it was last due to be read by itself."""
@@ -63,8 +65,12 @@ class Life:
 
     @property
     def is_seen(self) -> bool:
-        """Whether the last read had an answer."""
-        return self.seen >= self.read_at
+        """Whether the track was told of since it was last due, be it by the answer to another's turn."""
+        return self.heard >= self.read_at
+
+    def see(self, due: float, now: float) -> None:
+        """Note that an answer to what was due at a moment has told of the track, unfinished."""
+        self.seen, self.heard = due, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Foresight:
             return None
         model = _model(track)
         is_placed = self.durations.standing(model).is_proven
-        life = Life(model, min(now - age, at), at, at, Budget(), at, interval, is_placed)
+        life = Life(model, min(now - age, at), at, at, now, Budget(), at, interval, is_placed)
         if self.terms.reads_lists:
             life.budget = self._budgets.setdefault(account, life.budget)
         life.budget.spend(at, interval)

@@ -391,7 +391,7 @@ class Poller:
             watch.life = None
             return
         if watch.life is not None:
-            watch.life.seen = watch.phase
+            watch.life.see(watch.phase, self._clock.awake())
             return
         watch.life = self._foresight.meet(
             current,

@@ -74,7 +74,7 @@ def test_a_young_track_is_left_alone_and_one_of_the_usual_age_is_read_often() ->
     assert foresight.read_after(life, first, interval=INTERVAL, is_stalled=False) - first < 40
     foresight.begin(life, first, interval=INTERVAL)
     foresight.begin(life, 1230.0, interval=INTERVAL)
-    life.seen = 1230.0
+    life.see(1230.0, 1230.0)
     assert INTERVAL / 2 <= next_read(foresight, life) - 1230 < INTERVAL, "with what was saved"
 
 
@@ -93,8 +93,8 @@ def test_after_a_read_without_an_answer_the_next_one_comes_at_the_interval() -> 
     life = met(foresight, at=1004.0)
     foresight.begin(life, 1130.0, interval=INTERVAL)
     assert next_read(foresight, life) == 1145.0
-    life.seen = 1130.0
-    assert next_read(foresight, life) != 1145.0
+    life.see(1129.9, 1131.0)
+    assert next_read(foresight, life) != 1145.0, "the answer to a turn of before tells as well"
 
 
 def test_no_gap_is_longer_than_errors_would_make_it() -> None:
@@ -107,10 +107,12 @@ def test_a_track_that_stalls_is_read_then() -> None:
     life = met(foresight, at=1004.0)
     assert next_read(foresight, life) == 1061.0
     assert next_read(foresight, life, is_stalled=True) > 1100
-    life.seen = life.read_at = 1055.0
+    life.read_at = 1055.0
+    life.see(1055.0, 1055.0)
     life.budget.saved = 0.0
     assert next_read(foresight, life) == 1070.0, "no sooner than at the interval"
-    life.seen = life.read_at = 1061.0
+    life.read_at = 1061.0
+    life.see(1061.0, 1061.0)
     assert next_read(foresight, life) > 1100
 
 
@@ -181,7 +183,7 @@ def test_a_track_that_failed_has_ended_too() -> None:
 def test_an_end_that_contradicts_what_was_seen_lies_between_two_looks(updated_at: object) -> None:
     foresight = Foresight()
     life = met(foresight, at=1004.0)
-    life.seen = 1040.0
+    life.see(1040.0, 1040.0)
     learned = ending(foresight, life, ended_at(1000, 1050, updated_at=updated_at), at=1060.0)
     assert learned is not None
     assert learned.seconds == pytest.approx(50.0)
@@ -199,7 +201,7 @@ def test_a_track_that_had_ended_when_first_seen_says_only_how_long_it_took() -> 
 def test_a_track_that_is_gone_or_stalls_counts_with_how_long_it_was_seen() -> None:
     foresight = Foresight()
     life = met(foresight, at=1004.0)
-    life.seen = 1090.0
+    life.see(1090.0, 1090.0)
     assert ending(foresight, life, Gone(), at=1150.0) == Ending("t", "music-2.6", 90.0, is_end=False)
     stalled = ending(foresight, life, made_at(1000), at=1150.0)
     assert stalled == Ending("t", "music-2.6", 150.0, is_end=False)
@@ -272,7 +274,7 @@ class Rehearsal:
         watch.phase = now
         if ends > now:
             watch.life = watch.life or met(self.foresight, at=now, made=made)
-            watch.life.seen = now
+            watch.life.see(now, now)
             return
         seen = ended_at(made, ends)
         learned = self.foresight.ending(watch.audio_id, watch.life, seen, at=now, api_now=api_time(now))
@@ -352,7 +354,8 @@ def test_a_switch_to_fixed_reads_counts_from_the_next_interval_on() -> None:
     foresight.terms = replace(foresight.terms, is_on=False)
     assert fire(2034.0) == (False, 2049.0)
     foresight.begin(watch.life, 2034.0, interval=INTERVAL)
-    watch.life.seen = watch.phase = 2034.0
+    watch.phase = 2034.0
+    watch.life.see(2034.0, 2034.0)
     foresight.terms = replace(foresight.terms, is_on=True)
     assert fire(2049.0) == (True, 2064.0)
 
