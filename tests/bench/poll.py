@@ -151,6 +151,7 @@ class Bench:
             url = address(server)
             watchlist = self._write(own, watches, url, interval=interval, rate=self._rate * 3)
             with bare(url, self._core, self._loop) as loop:
+                await loop.flat_out(_GETS)  # lest it starts while the daemon does, on the same core
                 async with running(watchlist, own / "log", self._core, self._loop) as daemon:
                     await daemon.until(
                         lambda: world.polled >= watches, within=_PATIENCE, what="a poll of each"
