@@ -288,8 +288,9 @@ class Schedule:
             for watch in watches
         )
         while some := [*islice(triggers, _ADDED_TOGETHER)]:
+            began = time.monotonic()
             self._add_jobs(some)
-            await asyncio.sleep(0)
+            await asyncio.sleep(time.monotonic() - began)  # as long as it took, for what is due meanwhile
 
     def _together(self, watches: Sequence[Watched]) -> Collection[Sequence[Watched]]:
         """Return which watches are to be read for the first time at the same moment, in order."""

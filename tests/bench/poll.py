@@ -16,7 +16,7 @@ cheap enough not to matter. For each number of watches, polled together at ``--r
 - ``most``: then all watches are due more often than the core can do, and as many are read as it can.
 
 Aims, on a core that is not shared: a ratio of at most 1.5 and the p99 of lateness under 50 ms with 10,000
-watches and 1,000 polls a second; at most 4,000 bytes a watch; no stall over 250 ms.
+watches and 1,000 polls a second; at most 4 KiB a watch; no stall over 250 ms.
 
 Keys of the JSON line: ``bench``, ``loop``, ``rate``, ``rounds``, ``seconds``, and ``sizes``, a list of
 ``watches``, ``interval_s``, ``per_second``, ``cpu_us`` for a poll, ``core`` (the share of it that is used),
