@@ -66,7 +66,7 @@ class Followed:
     """Why its list cannot be read, or None while it can."""
     is_followed: bool = True
     done_at: float = float("-inf")
-    """The same as `looked_at`, in monotonic seconds."""
+    """The same as `looked_at`, in seconds as the schedule counts them: in which the machine was awake."""
     metered_at: float = float("-inf")
     """The same, in seconds of time in which the API could be asked."""
     not_before: float = float("-inf")
@@ -244,12 +244,12 @@ class Follower:
     async def _take(self, followed: Followed, page: Page) -> None:
         now, api_now = self._clock.now(), self._api_now()
         if self._is_as_it_was(followed, page):
-            followed.done_at, followed.looked_at, followed.then = self._clock.monotonic(), now, None
+            followed.done_at, followed.looked_at, followed.then = self._clock.awake(), now, None
             return
         before, sheet = followed.bookmark, _sheet(followed, page)
         step = read(before, sheet, now=api_now)
         if page.offset == 0:
-            followed.done_at, followed.looked_at = self._clock.monotonic(), now
+            followed.done_at, followed.looked_at = self._clock.awake(), now
         followed.then = step.then
         bookmark = step.bookmark and raised(step.bookmark, sheet, now=api_now)
         is_news = bookmark is not before or bool(step.found) or followed.trouble is not None

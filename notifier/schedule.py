@@ -161,7 +161,7 @@ class Looked(Protocol):
 
     interval: timedelta
     done_at: float
-    """When somebody last looked, in monotonic seconds."""
+    """When somebody last looked, in seconds in which the machine was awake."""
 
 
 class _LookTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types

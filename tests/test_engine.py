@@ -310,6 +310,29 @@ watch: [{{account: {ME}}}]
     await engine.stop()
 
 
+class SleptBefore(SystemClock):
+    """The clocks of a machine that was suspended for a night since it was started."""
+
+    def monotonic(self) -> float:
+        return super().monotonic() + 8 * 3600.0
+
+
+async def test_an_accounts_list_is_looked_at_at_its_interval_however_long_the_machine_has_ever_slept(
+    store: Store, api: Server
+) -> None:
+    Catalogue(api)
+    text = f"""useapi: {{token: abc, base_url: "{api.url}/v2/pixverse"}}
+targets: {{archive: {{type: webhook, url: 'http://127.0.0.1:9/archive'}}}}
+poll: {{interval: 100ms}}
+watch: [{{account: {ME}}}]
+"""
+    following = load_content(text.encode(), "x", resolve=True, sources=Sources({})).config
+    engine = Engine(following, store, masker=Masker(), clock=SleptBefore(), rng=Random(1))
+    await engine.start()
+    await api.until_count(MUSIC, 3)
+    await engine.stop()
+
+
 async def test_the_age_of_a_track_is_told_anew_after_the_machine_has_slept(
     store: Store, clock: ManualClock
 ) -> None:
