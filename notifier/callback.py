@@ -159,11 +159,11 @@ class _Door(web.Server):
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
+        loop = asyncio.get_running_loop()
         if len(self._deadlines) >= self._bounds.connections:
-            transport.abort()
+            loop.call_soon(transport.abort)  # NB: not before its handler has begun
         else:
-            deadline = asyncio.get_running_loop().call_later(self._bounds.longest, transport.abort)
-            self._deadlines[handler] = deadline
+            self._deadlines[handler] = loop.call_later(self._bounds.longest, transport.abort)
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)

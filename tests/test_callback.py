@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 from collections import Counter
@@ -17,6 +18,7 @@ from notifier.document import Scalar
 from notifier.hint import Heard
 from notifier.metrics import Metrics
 from notifier.mistake import Place
+from tests.support.loops import LoopFactory, loops
 from tests.support.servers import PATIENCE, free_port
 from tests.support.tracks import audio_id, completed
 
@@ -248,6 +250,32 @@ async def test_so_many_connections_and_no_more_are_held(listening: Listening) ->
     assert (await listener.post())[0] == 204
     for _, writer in held:
         writer.close()
+
+
+@pytest.mark.parametrize("loop_factory", loops())
+def test_who_is_one_too_many_is_no_error_of_ours(loop_factory: LoopFactory) -> None:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(_errors_of_too_many()) == []
+
+
+async def _errors_of_too_many() -> list[object]:
+    """Return what the loop has to complain of when nobody is let in."""
+    errors: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: errors.append(context))
+    metrics, port = Metrics(), free_port()
+    listener = Listener(port, metrics)
+    callbacks = listener.callbacks = Callbacks(
+        listener.follow, metrics=metrics, clock=SystemClock(), bounds=Bounds(connections=0)
+    )
+    await callbacks.move(callback(port))
+    for _ in range(5):
+        reader, writer = await listener.connect()
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+    await callbacks.move(None)
+    gc.collect()  # NB: a task that nobody waits for complains when it is collected
+    return errors
 
 
 async def test_more_calls_than_are_read_are_dropped_counted_and_answered_alike(listening: Listening) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import importlib
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -11,6 +10,7 @@ import pytest
 from aiohttp import web
 
 from notifier.live import Live
+from tests.support.loops import LoopFactory, loops
 from tests.support.servers import PATIENCE
 
 CHANGED = b"event: changed\ndata: 1\n\n"
@@ -136,16 +136,8 @@ async def test_who_goes_away_is_forgotten_at_once() -> None:
             await world.until(lambda: world.live.listeners == 0)
 
 
-def loops() -> list[Callable[[], asyncio.AbstractEventLoop]]:
-    """Return the event loops that the daemon may run on here; uvloop is an extra."""
-    found = [asyncio.new_event_loop]
-    with contextlib.suppress(ImportError):
-        found.append(importlib.import_module("uvloop").new_event_loop)
-    return found
-
-
 @pytest.mark.parametrize("loop_factory", loops())
-def test_who_takes_nothing_in_is_dropped(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+def test_who_takes_nothing_in_is_dropped(loop_factory: LoopFactory) -> None:
     async def story() -> None:
         marks = Marks()
         async with streaming(marks, heartbeat=0.000_01) as world:
