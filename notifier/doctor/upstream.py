@@ -28,6 +28,7 @@ from notifier.useapi import (
     Reading,
     Refused,
     Trouble,
+    Unlistable,
     Unreadable,
     UseApi,
     account_of,
@@ -129,7 +130,7 @@ class _Visit:
     def _listed(self, entry: AccountWatch, reading: PageReading) -> Finding:
         if not isinstance(reading, Page):
             detail = f"its list cannot be read: {one_line(reading.reason)}"
-            return _account(entry, Health.FAILED, detail, _LIST)
+            return _account(entry, Health.FAILED, detail, _to_do(reading))
         brought = _brought(self._remembered.accounts.get(entry.key), self._clock.now())
         theirs = {account_of(one.audio_id) for one in reading.entries}
         if theirs and entry.key not in map(key_of, theirs):
@@ -192,6 +193,17 @@ class _Visit:
 def _account(entry: AccountWatch, health: Health, detail: str, advice: str = "") -> Finding:
     name = "" if entry.name is None else one_line(label(entry))
     return Finding(Check.ACCOUNT, entry.account, health, detail, advice, name=name)
+
+
+def _to_do(reading: Refused | Unlistable) -> str:
+    """Say what mends a list that cannot be read."""
+    match reading:
+        case Refused(Trouble.ACCOUNT) | Unlistable(_, True):
+            return _LIST
+        case Refused():
+            return _judged(reading)[2]
+        case _:
+            return _NOTHING_TO_DO
 
 
 def _brought(row: AccountRow | None, now: datetime) -> str:

@@ -10,7 +10,7 @@ from notifier.doctor import Check, Finding, Health, Limits, examine
 from notifier.store import Store
 from tests.support.catalogue import ME, Catalogue
 from tests.support.scenes import Scene
-from tests.support.servers import Server
+from tests.support.servers import Reply, Server
 from tests.support.tracks import MUSIC, answer, audio_id
 
 NOW = datetime.now(UTC)
@@ -24,8 +24,8 @@ def scene(tmp_path: Path, api: Server, receiver: Server) -> Scene:
     return scene
 
 
-async def accounts(scene: Scene) -> list[Finding]:
-    findings = await examine(str(scene.write()), None, limits=Limits())
+async def accounts(scene: Scene, *watched: int) -> list[Finding]:
+    findings = await examine(str(scene.write(*watched)), None, limits=Limits())
     return [one for one in findings if one.check is Check.ACCOUNT]
 
 
@@ -47,6 +47,25 @@ async def test_a_list_that_cannot_be_read_is_wrong_and_says_what_to_do(scene: Sc
     assert finding.health is Health.FAILED
     assert finding.detail == "its list cannot be read: HTTP 404: no such account"
     assert finding.advice.startswith("correct the address")
+
+
+@pytest.mark.parametrize(
+    ("reply", "advice"),
+    [
+        (answer({"error": "no session"}, 596), "correct the address"),
+        (answer({}, 503), "check the network"),
+        (answer({"error": "slow down"}, 429), "nothing: "),
+        (answer({"error": "no session"}, 401), "put a valid token"),
+        (Reply(body="<html>", content_type="text/html"), "nothing: "),
+    ],
+)
+async def test_what_to_do_about_a_list_that_cannot_be_read_depends_on_why(
+    scene: Scene, reply: Reply, advice: str
+) -> None:
+    Catalogue(scene.api, [1]).list_replies = lambda _request: reply
+    (finding,) = await accounts(scene, 1)
+    assert finding.health is Health.FAILED
+    assert finding.advice.startswith(advice)
 
 
 async def test_a_list_of_other_accounts_is_noticed(scene: Scene) -> None:
