@@ -71,10 +71,10 @@ class App:
         )
         page = StatusPage(self.store, clock=self._clock, situation=self.situation)
         views = Views(self.health, self.overview, self.refresh_metrics, self.engine.metrics, page)
-        callbacks = Callbacks(self.engine.hints.take, metrics=self.engine.metrics, clock=self._clock)
+        callbacks = Callbacks(self.engine.polling.hints.take, metrics=self.engine.metrics, clock=self._clock)
         self._doors = Doors(Site(views), callbacks)
         self.reloader = Reloader(config_file, loaded, self.engine, self._doors)
-        self.vitals = Vitals(self._clock, lambda: self.engine.schedule.last_beat)
+        self.vitals = Vitals(self._clock, lambda: self.engine.polling.schedule.last_beat)
         self._manager = ServiceManager()
         self._stop = asyncio.Event()
         self._reload_now = asyncio.Event()
@@ -111,10 +111,10 @@ class App:
 
     def _reasons(self) -> dict[Reason, str]:
         """Return why the daemon does not do its work."""
-        upstream, silence = self.engine.upstream, self.store.silence
+        upstream, silence = self.engine.polling.upstream, self.store.silence
         idle, stood_still = self.vitals.scheduler_silence, self.vitals.stood_still
         found: dict[Reason, str] = {}
-        if upstream.trouble is not None and self.engine.has_work:
+        if upstream.trouble is not None and self.engine.polling.has_work:
             reason = Reason.TOKEN if upstream.is_token_rejected else Reason.API
             found[reason] = f"the API cannot be read: {upstream.trouble}"
         if self.store.trouble is not None:
@@ -134,12 +134,13 @@ class App:
         """Return what is wrong while the daemon does its work all the same."""
         engine = self.engine
         degraded = [f"the target {name} is paused: {why}" for name, why in engine.deliverer.paused().items()]
-        trouble = engine.upstream.trouble
-        if trouble is not None and not engine.has_work:  # NB: without a track nobody learns of its end
+        polling = engine.polling
+        trouble = polling.upstream.trouble
+        if trouble is not None and not polling.has_work:  # NB: without a track nobody learns of its end
             degraded.append(f"the API could not be read when it was last asked: {trouble}")
-        for account, why in engine.upstream.accounts_in_trouble().items():
+        for account, why in polling.upstream.accounts_in_trouble().items():
             degraded.append(f"the PixVerse account {account} cannot be used: {why}")
-        for followed in engine.follower:
+        for followed in polling.follower:
             if followed.is_told:
                 degraded.append(
                     f"the list of the account {followed.account} cannot be read: {followed.trouble}"
@@ -163,8 +164,8 @@ class App:
             config_error=self.reloader.error,
             is_running=True,
             now=self._clock.now(),
-            unwritten=self.engine.meter.unwritten,
-            looked_at=self.engine.looked_at(),
+            unwritten=self.engine.polling.meter.unwritten,
+            looked_at=self.engine.polling.looked_at(),
         )
         return await asyncio.to_thread(masked, seen, self.reloader.masker.mask)
 
@@ -178,9 +179,9 @@ class App:
             loaded_at=engine.loaded_at,
             reasons=health.reasons,
             degraded=health.degraded,
-            clock_offset=engine.clock_offset,
+            clock_offset=engine.polling.clock_offset,
             mask=self.reloader.masker.mask,
-            looked_at=engine.looked_at(),
+            looked_at=engine.polling.looked_at(),
         )
 
     def _handle_signals(self) -> None:
@@ -202,9 +203,9 @@ class App:
             version=__version__,
             config=self.reloader.config_file,
             state=str(self.store.path),
-            watching=len(self.engine.watches),
-            unfinished=len(self.engine.schedule),
-            accounts=len(self.engine.follower),
+            watching=len(self.engine.polling.watches),
+            unfinished=len(self.engine.polling.schedule),
+            accounts=len(self.engine.polling.follower),
             targets=len(self.engine.config.targets),
         )
         self._manager.ready(self.summary())
@@ -212,13 +213,13 @@ class App:
     def summary(self) -> str:
         """Return how the daemon is, in a line for ``systemctl status``."""
         engine = self.engine
-        watching = len(engine.watches)
+        watching = len(engine.polling.watches)
         noun = "track" if watching == 1 else "tracks"
-        parts = [f"watching {watching} {noun}, {len(engine.schedule)} unfinished"]
-        if accounts := len(engine.follower):
+        parts = [f"watching {watching} {noun}, {len(engine.polling.schedule)} unfinished"]
+        if accounts := len(engine.polling.follower):
             parts.append(f"following {accounts} account{'' if accounts == 1 else 's'}")
-        if engine.upstream.trouble:
-            parts.append(f"API trouble: {engine.upstream.trouble}")
+        if engine.polling.upstream.trouble:
+            parts.append(f"API trouble: {engine.polling.upstream.trouble}")
         if paused := engine.deliverer.paused():
             parts.append(f"paused: {', '.join(paused)}")
         if self.store.trouble:
@@ -252,13 +253,13 @@ class App:
             await self._watch_parts()
             await self.engine.watch_clocks()
             await self.engine.reporter.retry()
-            await self.engine.upstream.remind()
+            await self.engine.polling.upstream.remind()
             if tick % _LOOK_AT_STORE_EVERY == 0:
                 await self._look_at_store()
             if tick % _GIVE_UP_EVERY == 0:
                 await self.engine.give_up()
             if tick % _USAGE_EVERY == _USAGE_FIRST:
-                await self.engine.write_usage()
+                await self.engine.polling.write_usage()
             if tick % _TIDY_EVERY == _TIDY_FIRST:
                 await self.engine.tidy()
             if (latest := self.summary()) != status:

@@ -116,8 +116,8 @@ class Reloader:
             log.warning("config.restart_needed", key="state", state=str(self._engine.store.path))
         for warning in loaded.warnings:
             log.warning("config.warning", text=warning.line(self.config_file))
-        engine = self._engine
-        log.info("config.reloaded", watching=len(engine.watches), unfinished=len(engine.schedule))
+        polling = self._engine.polling
+        log.info("config.reloaded", watching=len(polling.watches), unfinished=len(polling.schedule))
 
     async def resolve(self) -> None:
         """Tell `alerts` that the file is valid, if they know of one that was not."""

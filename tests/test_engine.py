@@ -296,16 +296,16 @@ watch: [{{account: {ME}}}]
     await engine.start()
     while (await store.accounts()).get(ME) is None:
         await asyncio.sleep(0.01)
-    assert engine.has_work
-    assert not engine.look("you@example.com")
+    assert engine.polling.has_work
+    assert not engine.polling.look("you@example.com")
     catalogue.put(completed(1))
-    assert engine.look(ME.upper())
+    assert engine.polling.look(ME.upper())
     await api.until_count(MUSIC, 2)
     while await store.deliveries() == []:
         await asyncio.sleep(0.01)
     assert [row.audio_id for row in await store.deliveries()] == [audio_id(1)]
-    assert engine.watches == {}
-    assert len(engine.schedule) == 0
+    assert engine.polling.watches == {}
+    assert len(engine.polling.schedule) == 0
     assert len(api.requests) == 2
     await engine.stop()
 
@@ -339,10 +339,10 @@ async def test_the_age_of_a_track_is_told_anew_after_the_machine_has_slept(
     """The schedule's clock has stood still meanwhile, the track has not."""
     engine = engine_for(config(1), store, clock)
     await engine.start()
-    watch = engine.watches[audio_id(1)]
+    watch = engine.polling.watches[audio_id(1)]
     seen = parse(track(created_at="2026-06-23T11:59:50Z"))
     now = clock.awake()
-    met = engine.foresight.meet(seen, "", at=now, now=now, api_now=clock.now(), interval=15)
+    met = engine.polling.foresight.meet(seen, "", at=now, now=now, api_now=clock.now(), interval=15)
     watch.life = met
     clock.move(5)
     await engine.watch_clocks()

@@ -213,10 +213,11 @@ async def test_a_scheduler_that_calls_nothing_any_more_is_a_reason_and_not_the_l
     await app.engine.start()
     feeling = asyncio.create_task(app.vitals.feel())
     try:
-        beat = app.engine.schedule.last_beat
-        await until(lambda: app.engine.schedule.last_beat > beat and app.vitals.scheduler_silence == 0)
+        schedule = app.engine.polling.schedule
+        beat = schedule.last_beat
+        await until(lambda: schedule.last_beat > beat and app.vitals.scheduler_silence == 0)
         assert not app.health().reasons
-        app.engine.schedule.stop()
+        schedule.stop()
         await until(lambda: app.vitals.scheduler_silence > LIMIT)
         (reason,) = [one for one in app.health().reasons if "loop" not in one]
         assert reason == f"the scheduler has stood still for {app.vitals.scheduler_silence:.0f} s"

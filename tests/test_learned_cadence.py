@@ -155,12 +155,12 @@ async def test_how_long_a_track_took_is_learned_and_known_to_the_next_run(api: S
         unknown = Durations().curve(UNHEARD).survival(150)
         await until(lambda: status_of(store, 1), "COMPLETED")
         await until(lambda: status_of(store, 2), "COMPLETED")
-        learned = engine.foresight.durations.curve(UNHEARD).survival(150)
+        learned = engine.polling.foresight.durations.curve(UNHEARD).survival(150)
     of_watched, of_ready = sorted(await store.endings(), key=lambda one: one.gain is None)
     assert of_ready == replace(of_ready, model=UNHEARD, seconds=120.0, is_end=True, gain=None)
     assert of_watched.gain is not None, "it was seen unfinished before"
     async with running(config(api), store) as engine:
-        assert engine.foresight.durations.curve(UNHEARD).survival(150) == learned < unknown
+        assert engine.polling.foresight.durations.curve(UNHEARD).survival(150) == learned < unknown
 
 
 async def test_a_track_that_is_taken_off_the_watchlist_unfinished_counts_with_how_long_it_was_seen(
@@ -175,4 +175,5 @@ async def test_a_track_that_is_taken_off_the_watchlist_unfinished_counts_with_ho
         (left,) = await store.endings()
         assert (left.audio_id, left.model, left.is_end) == (audio_id(2, "2@example.com"), UNHEARD, False)
         assert left.seconds >= 40
-        assert engine.foresight.durations.curve(UNHEARD).survival(40) > Durations().curve("").survival(40)
+        learned = engine.polling.foresight.durations.curve(UNHEARD)
+        assert learned.survival(40) > Durations().curve("").survival(40)

@@ -62,10 +62,10 @@ async def test_fifty_tracks_of_one_account_cost_one_or_two_requests_a_tick(api: 
     assert count.tracks <= count.pages // 10
     for number in range(1, 51):
         catalogue.put(completed(number, updated_at=to_rfc3339(datetime.now(UTC))))
-    await until(lambda: all(watch.is_final for watch in engine.watches.values()))
+    await until(lambda: all(watch.is_final for watch in engine.polling.watches.values()))
     assert count.tracks <= count.pages // 10
     assert len(await store.deliveries()) == 50
-    await until(lambda: len(engine.schedule) == 0)
+    await until(lambda: len(engine.polling.schedule) == 0)
     await engine.stop()
 
 
@@ -97,12 +97,12 @@ async def test_a_track_that_joins_is_read_with_a_page_which_shows_the_others_as_
     catalogue = Catalogue(api, range(1, 4))
     engine = engine_for(config(api, [1, 2], interval="1h"), store)
     await engine.start()
-    await until(lambda: all(watch.sighting for watch in engine.watches.values()))
+    await until(lambda: all(watch.sighting for watch in engine.polling.watches.values()))
     catalogue.put(completed(1))
     count = Count(api)
     await engine.apply(config(api, [1, 2, 3], interval="1h"), Masker())
-    await until(lambda: all(watch.sighting for watch in engine.watches.values()))
-    await until(lambda: engine.watches[audio_id(1)].is_final)
+    await until(lambda: all(watch.sighting for watch in engine.polling.watches.values()))
+    await until(lambda: engine.polling.watches[audio_id(1)].is_final)
     assert (count.pages, count.tracks) == (1, 0)
-    assert engine.watches[audio_id(2)].phase == engine.watches[audio_id(3)].phase
+    assert engine.polling.watches[audio_id(2)].phase == engine.polling.watches[audio_id(3)].phase
     await engine.stop()
