@@ -41,6 +41,7 @@ from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import click
 
@@ -51,7 +52,7 @@ from tests.bench.daemon import Daemon, ask, running
 from tests.bench.measuring import print_json_line
 from tests.support.disks import Disk, small_disk
 from tests.support.servers import free_port
-from tests.support.tracks import audio_id, completed, failed, track
+from tests.support.tracks import audio_id, completed, failed, page_of, track
 
 _WEBHOOKS = ("archive", "flaky")
 _CHATS = ("band-room", "studio")
@@ -115,13 +116,18 @@ class _Fate:
     ends_at: float
     end: str
 
-    def answer(self, number: int, now: float) -> bytes:
+    def track(self, number: int, now: float) -> dict[str, Any] | None:
         if now < self.ends_at:
-            return response(json.dumps(track(number)).encode())
+            return track(number)
         if self.end == "missing":
+            return None
+        return completed(number) if self.end == "completed" else failed(number)
+
+    def answer(self, number: int, now: float) -> bytes:
+        found = self.track(number, now)
+        if found is None:
             return response(b'{"error":"Music not found"}', status="404 Not Found")
-        end = completed(number) if self.end == "completed" else failed(number)
-        return response(json.dumps(end).encode())
+        return response(json.dumps(found).encode())
 
 
 class Ledger:
@@ -172,9 +178,19 @@ class World:
     def read(self, request: Request) -> None:
         """Answer as useapi.net."""
         self.requests += 1
-        number = int(request.path.rpartition(":")[2])
-        answer = self.fates[number].answer(number, time.monotonic())
+        now = time.monotonic()
+        if request.path.endswith("/music/"):
+            answer = self._list(request, now)
+        else:
+            number = int(request.path.rpartition(":")[2])
+            answer = self.fates[number].answer(number, now)
         self._reply(request.connection, answer, self.moods[_API])
+
+    def _list(self, request: Request, now: float) -> bytes:
+        query = urlsplit(request.head.split(b" ", 2)[1].decode()).query
+        tracks = [fate.track(number, now) for number, fate in sorted(self.fates.items(), reverse=True)]
+        shown = [found for found in tracks if found is not None]
+        return response(json.dumps(page_of(shown, dict(parse_qsl(query)))).encode())
 
     def message(self, request: Request) -> None:
         """Answer as a receiver."""

@@ -189,7 +189,7 @@ print(json.dumps([state.execute("PRAGMA user_version").fetchone()[0], dict(deliv
 def be_the_next_release(package: Path) -> None:
     """Take the state file to a further version, and fail where the environment says so."""
     (package / "store" / "schema-next.sql").write_text("ALTER TABLE delivery ADD COLUMN channel TEXT;\n")
-    replace(package / "store" / "database.py", '"schema-2.sql")', '"schema-2.sql", "schema-next.sql")')
+    replace(package / "store" / "database.py", '.sql")\n)\n', '.sql", "schema-next.sql")\n)\n')
     replace(
         package / "app.py",
         "        self._handle_signals()\n",
