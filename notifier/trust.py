@@ -43,7 +43,12 @@ class Trust:
 
 
 def is_doubtful(before: Sighting | None, listed: Track) -> bool:
-    """Say whether the track itself has to be asked before what a list says of it is told."""
+    """Say whether the track itself has to be asked before what a list says of it is told.
+
+    What the track has said itself is no news, however odd: it may last.
+    """
+    if before is not None and listed.status == before.status and not listed.is_final:
+        return False
     if listed.status not in _ORDER and listed.status not in _ENDS:
         return True
     if listed.is_final is not (listed.status in _ENDS):

@@ -38,6 +38,20 @@ async def test_fifty_tracks_of_an_account_cost_a_request_a_tick(bench: Bench) ->
     assert bench.gathering.requests == 1
 
 
+async def test_tracks_in_a_status_that_nobody_knows_are_asked_once_themselves_and_then_with_the_others(
+    bench: Bench,
+) -> None:
+    api = Catalogue(bench.api)
+    for number in range(1, 6):
+        api.put(track(number, audio_status=77, audio_status_name="MODERATING"))
+    watches = bench.watches(range(1, 6))
+    await bench.tick(watches)
+    assert sorted(api.asked()) == ["+0", "1", "2", "3", "4", "5"]
+    await bench.tick(watches)
+    await bench.tick(watches)
+    assert api.asked() == ["+0", "+0"]
+
+
 async def test_what_ends_together_is_told_in_the_order_in_which_it_was_made(bench: Bench) -> None:
     api = Catalogue(bench.api, range(1, 31))
     watches = bench.watches(range(30, 0, -1))

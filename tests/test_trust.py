@@ -52,9 +52,13 @@ def test_a_list_that_was_well_for_as_long_as_it_was_left_alone_is_as_good_as_new
         (None, completed(url=" "), True),
         (None, failed(fail_code=None, fail_reason=None), True),
         (None, track(audio_status_name="THINKING"), True),
+        ("GENERATING", track(audio_status_name="THINKING"), True),
+        ("THINKING", track(audio_status_name="THINKING"), False),
+        ("THINKING", track(audio_status_name="THINKING", audio_status_final=True), True),
         (None, track(audio_status_name="THINKING", audio_status_final=True), True),
         (None, track(audio_status_final=True), True),
         (None, completed(audio_status_final=False), True),
+        ("COMPLETED", completed(audio_status_final=False), False),
         (None, completed(audio_status_final="yes"), True),
     ],
 )
