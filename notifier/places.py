@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 _MARGIN = 5
 """How far above the first track a page begins: others may have been deleted since."""
+_FEWEST = 2
+"""How many tracks a page is taken to hold at the least."""
 _DEEPEST = 1000
 """How far down the list a track is looked for, beside the places of the others."""
 
@@ -109,7 +111,11 @@ class Places:
             self._shown.add(audio_id)
 
     def resize(self, size: int) -> None:
-        """Take up that a page holds so many entries."""
+        """Take up that a page held so many entries, by halves where that is few: one may be short for once.
+
+        NB: if a page is taken to hold but one, none is worth a request and shows that it holds more.
+        """
+        size = max(size, self.size // 2, _FEWEST)
         if size != self.size:
             self.size = size
             places = (fixed for fixed in self._fixed.values() if fixed is not None)

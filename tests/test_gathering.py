@@ -120,6 +120,21 @@ async def test_whoever_asked_for_a_page_all_of_it_is_heard_and_told(bench: Bench
     assert await bench.gathering.look("other@example.com") == Unlistable("HTTP 400: no", is_permanent=True)
 
 
+async def test_pages_that_were_short_for_a_while_are_of_use_again_as_soon_as_they_are_not(
+    bench: Bench,
+) -> None:
+    api = Catalogue(bench.api, range(1, 61))
+    watches = bench.watches(range(1, 61))
+    await bench.tick(watches)
+    api.page_size = 1
+    await bench.tick(watches)
+    api.page_size = 50
+    await bench.tick(watches)
+    assert len(api.asked()) > 60
+    await bench.tick(watches)
+    assert len(api.asked()) == 2
+
+
 LISTED = [*range(1, 6)]
 
 
