@@ -5,6 +5,7 @@ an offer: where it has nothing to say, tracks are read at their interval.
 """
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
@@ -91,6 +92,8 @@ class Foresight:
     def __init__(self, terms: Terms | None = None) -> None:
         self.terms = terms or Terms()
         self.durations = Durations()
+        self.is_listed: Callable[[str], bool] = lambda _account: True
+        """Says of which accounts the list is of use; else each track spends what it has saved itself."""
         self._budgets: WeakValueDictionary[str, Budget] = WeakValueDictionary()
 
     def meet(
@@ -106,7 +109,7 @@ class Foresight:
         model = _model(track)
         is_placed = self.durations.standing(model).is_proven
         life = Life(model, min(now - age, at), at, at, now, Budget(), at, interval, is_placed)
-        if self.terms.reads_lists:
+        if self.terms.reads_lists and self.is_listed(account):
             life.budget = self._budgets.setdefault(account, life.budget)
         life.budget.spend(at, interval)
         return life

@@ -228,6 +228,11 @@ class Gathering:
         is_cleared = known.blamed_at is None or self._upstream.successes > known.blamed_at
         return is_cleared and known.trust.holds(self._clock.monotonic())
 
+    def is_listed(self, account: str) -> bool:
+        """Say whether the list of an account may tell of its tracks, as far as is known of it."""
+        room = self._rooms.get(account)
+        return room is None or room.list is None or room.list.trust.holds(self._clock.monotonic())
+
     async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
         """Learn how a watch's track is, unless it is not to be read now. Raises nothing but bugs."""
         if not self._poller.is_to_be_read(watch):

@@ -115,6 +115,7 @@ class Polling:
             max_interval=config.poll.max_interval,
             spacing=config.useapi.rate.spacing,
         )
+        self.foresight.is_listed = self.gathering.is_listed
         self.gathering.heard = self._heard
         self.gathering.is_followed = self.follower.follows
         self.schedule.interval_of = self.hints.interval_of

@@ -8,6 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import pytest
+
 from notifier.clock import SystemClock, to_rfc3339
 from notifier.config import Config
 from notifier.durations import Durations, Ending
@@ -16,6 +18,7 @@ from notifier.loading import load_content
 from notifier.secret import Masker, Sources
 from notifier.store import Store
 from notifier.transition import Sighting
+from tests.support.catalogue import Catalogue
 from tests.support.servers import PATIENCE, Reply, Server
 from tests.support.tracks import answer, audio_id, completed, path_of, track
 
@@ -97,6 +100,32 @@ async def test_a_young_track_of_a_known_model_is_left_alone_and_any_other_is_not
         young, other, old = counts(api, [1, 2, 3])
     assert young < 7
     assert abs(other - old) <= 3
+
+
+@pytest.mark.parametrize("has_list", [True, False])
+async def test_tracks_that_are_read_one_by_one_since_their_list_is_of_no_use_save_and_spend_for_themselves(
+    api: Server, store: Store, has_list: bool
+) -> None:
+    """With what all of them together saved there would be next to nothing to spend, and ends told late."""
+    catalogue = Catalogue(api)
+    made = to_rfc3339(datetime.now(UTC) - timedelta(seconds=20))
+    for number in (1, 2):
+        catalogue.put(track(number, created_at=made))
+    catalogue.list_replies = lambda _request: None if has_list else Reply(404)
+    text = f"""useapi: {{token: abc, base_url: "{api.url}/v2/pixverse"}}
+targets: {{archive: {{type: webhook, url: 'http://127.0.0.1:9/'}}}}
+watch: [{audio_id(1)}, {audio_id(2)}]
+"""
+    both = load_content(text.encode(), "x", resolve=True, sources=Sources({})).config
+    async with running(both, store) as engine:
+        watches = [*engine.polling.watches.values()]
+
+        async def are_seen() -> bool:
+            return all(watch.life is not None for watch in watches)
+
+        await until(are_seen, True)
+        one, other = (watch.life.budget for watch in watches if watch.life is not None)
+        assert (one is other) is has_list
 
 
 async def test_a_reload_switches_what_was_learned_off_and_on_again(api: Server, store: Store) -> None:
