@@ -68,7 +68,7 @@ class Polling:
             report=reporter.report,
             remember=reporter.remember,
         )
-        self._reader = UseApi(config.useapi, clock)
+        self._reader = UseApi(config.useapi, clock, callback=config.callback)
         self.foresight = Foresight(_terms(config))
         self.meter = Meter(now=self.upstream.time_up, period=self._fixed_period)
         """What the API is asked, and what fixed polling would have asked."""
@@ -187,8 +187,9 @@ class Polling:
         if config.callback != before.callback:
             self.hints.forget()
         former = self._reader
-        if config.useapi != before.useapi:
-            self._reader = self._poller.reader = UseApi(config.useapi, self._clock)
+        if (config.useapi, config.callback) != (before.useapi, before.callback):
+            reader = UseApi(config.useapi, self._clock, callback=config.callback)
+            self._reader = self._poller.reader = reader
         if (config.useapi.token, config.useapi.base_url) != (before.useapi.token, before.useapi.base_url):
             for running in self.watches.values():  # at once: a new token must not go to the old address
                 running.readdress(self._reader.url_of(running.audio_id))

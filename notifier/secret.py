@@ -221,6 +221,11 @@ def url_parts(url: str) -> Iterable[str]:
             yield unquote(piece)
 
 
+def path_parts(path: str) -> Iterable[str]:
+    """Yield what of a secret path must not be shown, but for what is so short that other text has it."""
+    return (part for part in url_parts(path) if len(part.strip("/")) >= _SHORTEST_URL_PART)
+
+
 def _credentials(parts: SplitResult) -> Iterable[str]:
     """Yield what a URL holds before its host, and the header that is made of it."""
     if parts.username is None:
@@ -240,14 +245,18 @@ class Masker:
         known = {secret for secret in secrets if len(secret) >= _SHORTEST_MASKED}
         self._pattern = re.compile(_any_of(sorted(known))) if known else None
         self._marks = _marks_of(known)
+        self._verbatim = sorted(known, key=len, reverse=True)
 
     def mask(self, text: str) -> str:
         """Return the text without any known secret."""
-        if self._pattern is not None:
-            for mark in self._marks:
-                if mark in text:
-                    return self._pattern.sub(MASK, text)
-        return text
+        if self._pattern is None or not self._is_marked(text):
+            return text
+        for secret in self._verbatim:  # NB: the rule, and twenty times as fast as looking for all spellings
+            text = text.replace(secret, MASK)
+        return self._pattern.sub(MASK, text) if self._is_marked(text) else text
+
+    def _is_marked(self, text: str) -> bool:
+        return any(mark in text for mark in self._marks)
 
     def __repr__(self) -> str:
         return "Masker(***)"

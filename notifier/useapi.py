@@ -15,8 +15,8 @@ from yarl import URL
 
 from notifier.answer import Answer, Unreachable, answered_at, retry_after, told_wait, until_rfc3339
 from notifier.clock import Clock
-from notifier.config import Useapi
-from notifier.secret import Masker, token_parts
+from notifier.config import Callback, Useapi
+from notifier.secret import Masker, path_parts, token_parts
 from notifier.text import one_line, shorten
 from notifier.track import NotATrackError, Track, parse, read_json
 from notifier.wire import Wire
@@ -103,11 +103,11 @@ PageReading = Page | Refused | Unlistable
 
 
 class UseApi:
-    """Reads tracks with one account's token."""
+    """Reads tracks with one account's token; nothing that it returns holds that or the path of callbacks."""
 
-    def __init__(self, settings: Useapi, clock: Clock) -> None:
+    def __init__(self, settings: Useapi, clock: Clock, *, callback: Callback | None = None) -> None:
         self._base_url = settings.base_url
-        self._masker = Masker(token_parts(settings.token.reveal()))
+        self._masker = Masker(_known_to_it(settings, callback))
         self._clock = clock
         self.clock_offset = timedelta(0)
         """By how much the API's clock was ahead of ours at its last answer; a second is none."""
@@ -158,7 +158,7 @@ class UseApi:
         return replace(reading, reason=self._masker.mask(reading.reason))
 
     async def _ask(self, url: URL, largest: int) -> Answer | Refused:
-        """Return an answer without the token in it, and note what time it was made at."""
+        """Return an answer without the secrets that the API knows, and note what time it was made at."""
         answer = await self._wire.send("GET", url, largest_answer=largest)
         if isinstance(answer, Unreachable):
             return Refused(Trouble.UNAVAILABLE, answer.reason, is_asked=answer.is_asked)
@@ -168,8 +168,15 @@ class UseApi:
         offset = answered_at(answer.headers, now) - now
         self.is_dated = "Date" in answer.headers
         self.clock_offset = offset if _TICK < abs(offset) < _NONSENSE else timedelta(0)
-        # NB: before anybody quotes or cuts it; the token alone, since other secrets are nothing to the API
+        # NB: before anybody quotes, cuts or keeps it
         return answer.masked(self._masker.mask)
+
+
+def _known_to_it(settings: Useapi, callback: Callback | None) -> Iterator[str]:
+    """Yield the secrets that the API knows: the token, and where it calls, which a track may quote."""
+    yield from token_parts(settings.token.reveal())
+    if callback is not None:
+        yield from path_parts(callback.path.reveal())
 
 
 def account_of(audio_id: str) -> str:

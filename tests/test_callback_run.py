@@ -85,6 +85,33 @@ async def test_a_call_lets_its_track_be_read_now_and_its_end_be_told(scene: Call
     assert SECRET.encode() not in scene.state.read_bytes()
 
 
+async def test_a_track_that_quotes_where_the_api_calls_is_told_without_it(scene: Calling) -> None:
+    """The API may give back the `replyUrl` that a track was ordered with, one by one as in a list."""
+    scene.poll = {"interval": "50ms"}
+    api, others = Catalogue(scene.api), f"/other/{SECRET[::-1]}"
+
+    def quoting(fields: dict[str, Any], path: str) -> dict[str, Any]:
+        return {**fields, "name": path, "replyUrl": f"https://notifier.example.com{path}"}
+
+    for fields in (track(1), track(2), completed(3)):
+        api.put(quoting(fields, PATH))
+    async with daemon(scene.write(1, 2, 3)) as running:
+        await scene.receiver.until_count("/webhook/archive", 1)
+        scene.move(free_port(), others)
+        scene.write(1, 2, 3)
+        running.reload()
+        await running.logged("config.reloaded")
+        for fields in (completed(1), completed(2)):
+            api.put(quoting(fields, others))
+        told = await scene.receiver.until_count("/webhook/archive", 3)
+        assert await running.stop() == 0
+    quoted = [request.json()["data"]["track"]["replyUrl"] for request in told]
+    assert quoted == ["https://notifier.example.com***"] * 3
+    kept = b"".join(file.read_bytes() for file in scene.state.parent.glob(f"{scene.state.name}*"))
+    assert SECRET.encode() not in kept
+    assert SECRET not in "\n".join(running.lines)
+
+
 async def test_the_listener_moves_goes_off_and_comes_on_with_the_watchlist(scene: Calling) -> None:
     async with daemon(scene.write(1)) as running:
         assert await scene.call() == 204

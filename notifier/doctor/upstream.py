@@ -72,7 +72,7 @@ async def upstream(config: Config, remembered: Remembered, *, limits: Limits, cl
             *_from_memory(config, remembered, {}, clock.now()),
             *_unread(config, remembered, 0, why),
         ]
-    api = UseApi(config.useapi, clock)
+    api = UseApi(config.useapi, clock, callback=config.callback)
     try:
         return await _Visit(api, config, remembered, limits, clock).findings()
     finally:
