@@ -161,6 +161,8 @@ class Follower:
                 followed = self._begun(config, entry, rows.get(entry.key))
                 self._accounts[followed.key] = followed
                 new.append(followed)
+            if followed.account != entry.account:
+                _renew(followed)
             followed.entry = entry
             followed.interval = config.interval_of(entry)
             followed.filter = entry.filter
@@ -181,8 +183,7 @@ class Follower:
     def renew(self) -> None:
         """Look at lists again at once that could not be read: the token or the address is another one."""
         for followed in self:
-            followed.not_before = float("-inf")
-            followed.failures = 0
+            _renew(followed)
 
     async def turn(self, followed: Followed) -> None:
         """Look at an account's list, on to where it is known. Raises nothing but bugs.
@@ -341,6 +342,11 @@ class Follower:
                 followed.key, followed.bookmark, now=self._clock.now(), trouble=reason
             )
             await self._reporter.attempt(work, default={})
+
+
+def _renew(followed: Followed) -> None:
+    followed.not_before = float("-inf")
+    followed.failures = 0
 
 
 def _sheet(followed: Followed, page: Page) -> Sheet:

@@ -477,6 +477,14 @@ async def test_what_cannot_be_written_down_is_found_again(bench: Bench) -> None:
     assert await bench.look(followed) == [1]
 
 
+async def test_an_address_that_is_spelt_another_way_lets_its_list_be_looked_at_at_once(bench: Bench) -> None:
+    bench.catalogue.list_replies = lambda _request: answer({"error": "no such account"}, 404)
+    await bench.begin(following(f"account: {ME.upper()}"))
+    bench.catalogue.list_replies = lambda _request: None
+    await bench.begin(following(f"account: {ME}"))
+    assert (await bench.store.accounts())[ME].trouble is None
+
+
 async def test_another_token_lets_a_list_be_looked_at_at_once(bench: Bench) -> None:
     bench.catalogue.list_replies = lambda _request: answer({"error": "no"}, 403)
     followed = await bench.begin(following(f"account: {ME}"))
