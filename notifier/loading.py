@@ -314,6 +314,8 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
             model: type[Settings] = Config
         case ("targets", _, str(tag)):
             model = TYPES[tag]
+        case ("watch", _, "track"):  # NB: which it is taken for when it names no account
+            return ["account", *Watch.model_fields]
         case ("watch", _, str(kind)):
             model = _ENTRIES[kind]
         case (str(section), *_):

@@ -52,6 +52,13 @@ def test_one_text_to_match_may_stand_alone() -> None:
             ],
         ),
         (
+            "accout: me@example.com",
+            [
+                "w:4:5: watch[0].accout: unknown key 'accout', did you mean 'account'?",
+                "w:4:5: watch[0].audio_id: is missing, and there is no account either",
+            ],
+        ),
+        (
             f"audio_id: {TRACK}\n    match: a",
             ["w:5:5: watch[0].match: only an entry with an account has 'match'"],
         ),
