@@ -20,13 +20,11 @@ def first_reads(count: int, *, interval: float, spacing: float) -> Iterator[floa
     yield from (index // together * together * step for index in range(count))
 
 
-def next_read(previous: float, *, now: float, interval: float, unfinished: int, spacing: float) -> float:
+def next_read(previous: float, *, now: float, period: float) -> float:
     """Return when a track is due again that was due at `previous`.
 
-    The phase is kept: a look that came late does not move the later ones. When there are more unfinished
-    tracks than the rate can serve in one interval, all wait equally longer.
+    The phase is kept: a look that came late does not move the later ones.
     """
-    period = period_of(interval, unfinished=unfinished, spacing=spacing)
     due = previous + period
     if due > now:
         return due
@@ -36,5 +34,8 @@ def next_read(previous: float, *, now: float, interval: float, unfinished: int, 
 
 
 def period_of(interval: float, *, unfinished: int, spacing: float) -> float:
-    """Return the interval at which each of so many tracks can be read."""
+    """Return the interval at which each of so many tracks can be read.
+
+    When there are more unfinished ones than the rate can serve in one interval, all wait equally longer.
+    """
     return max(interval, unfinished * spacing * _HEADROOM)

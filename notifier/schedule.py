@@ -83,6 +83,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     """Asks the cadence when a watch is due; lives as long as its job."""
 
     __slots__ = (
+        "_answer",
         "_is_as_planned",
         "_planned",
         "_schedule",
@@ -91,6 +92,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         "is_early",
         "is_under_way",
         "job_id",
+        "period",
         "watch",
     )
 
@@ -109,25 +111,35 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         self._planned = first
         """When it is to be due next, unless somebody brings that forward."""
         self._is_as_planned = True
+        self.period = 0.0
+        """How many seconds apart its reads came when it was last due, if nothing is known better."""
+        self._answer: datetime | None = None
+        """What was said when it was last due."""
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         if previous_fire_time is None:
             return _ZONE.at(self.first)
-        self.is_under_way = True  # NB: asked when a turn begins
         due = _ZONE.seconds(previous_fire_time)
-        if due != self.due:  # NB: it is asked twice about each
-            self._is_as_planned = abs(due - self._planned) < MOMENT
-            self.due = due
-        wanted = self._schedule.wanted(self.watch)
+        if due != self.due or self._answer is None:  # NB: it is asked twice about each
+            self._come_up(due, now=_ZONE.seconds(now))
+            self._answer = _ZONE.at(self._planned)
+        return self._answer
+
+    def _come_up(self, due: float, *, now: float) -> None:
+        """Settle whether a turn begins that is due, and plan when the next one is."""
+        self._is_as_planned = abs(due - self._planned) < MOMENT
+        self.is_under_way = True
+        self.due = due
+        self.period = self._schedule.period(self.watch)
+        wanted = self._schedule.wanted(self.watch, self.period)
         later = self._later() if wanted is None else self._later_as_wanted(wanted)
         self.is_early = later is not None
-        self._planned = later or self._next(due, now=_ZONE.seconds(now))
-        return _ZONE.at(self._planned)
+        self._planned = later or self._next(due, now=now)
 
     def _next(self, due: float, *, now: float) -> float:
         """Return when it is due next if it is due now: at its interval, unless a read sooner is worth it."""
         ordinary = self._after(max(due, self.watch.phase), now=now)
-        sooner = self._schedule.wanted(self.watch, after=due)
+        sooner = self._schedule.wanted(self.watch, self.period, after=due)
         return ordinary if sooner is None or sooner <= now else min(ordinary, sooner)
 
     def _later_as_wanted(self, wanted: float) -> float | None:
@@ -147,13 +159,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         return later if later > self.due + MOMENT else None
 
     def _after(self, previous: float, *, now: float) -> float:
-        return cadence.next_read(
-            previous,
-            now=now,
-            interval=self._schedule.interval_of(self.watch).total_seconds(),
-            unfinished=self._schedule.requests(),
-            spacing=self._schedule.spacing,
-        )
+        return cadence.next_read(previous, now=now, period=self.period)
 
 
 class Looked(Protocol):
@@ -241,20 +247,20 @@ class Schedule:
     def __contains__(self, audio_id: str) -> bool:
         return audio_id in self._triggers
 
-    def wanted(self, watch: Watched, *, after: float | None = None) -> float | None:
+    def wanted(self, watch: Watched, period: float, *, after: float | None = None) -> float | None:
         """Return when foresight wants a track to be read next, also after a read that is due at a moment.
 
-        None where it has nothing to say: then that is at its interval.
+        None where it has nothing to say: then that is after a period.
         """
         if self._foresight is None or watch.life is None or not self._foresight.places(watch.life):
             return None
         is_stalled = watch.sighting is not None and watch.sighting.stalled_at is not None
-        period = self._period(watch)
         if after is None:
             return self._foresight.next_read(watch.life, interval=period, is_stalled=is_stalled)
         return self._foresight.read_after(watch.life, after, interval=period, is_stalled=is_stalled)
 
-    def _period(self, watch: Watched) -> float:
+    def period(self, watch: Watched) -> float:
+        """Return how many seconds apart a track is read where nothing else is known, as the rate allows."""
         interval = self.interval_of(watch).total_seconds()
         return cadence.period_of(interval, unfinished=self.requests(), spacing=self.spacing)
 
@@ -352,7 +358,7 @@ class Schedule:
     async def _run(self, watch: Watched, trigger: _Trigger) -> None:
         try:
             if not trigger.is_early or watch.is_hinted or watch.is_final:
-                self._begin(watch, trigger.due)
+                self._begin(watch, trigger)
                 await self._take_turns(watch, due=trigger.due)
         except asyncio.CancelledError:
             return  # NB: only `stop` cancels, and APScheduler would log a cancelled job as a failed one
@@ -361,10 +367,10 @@ class Schedule:
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)
 
-    def _begin(self, watch: Watched, due: float) -> None:
+    def _begin(self, watch: Watched, trigger: _Trigger) -> None:
         """Note for foresight that a turn begins."""
         if self._foresight is not None and watch.life is not None:
-            self._foresight.begin(watch.life, due, interval=self._period(watch))
+            self._foresight.begin(watch.life, trigger.due, interval=trigger.period)
 
     async def _take_turns(self, watch: Watched, *, due: float) -> None:
         """Take a turn, and another one for what somebody has hinted at since the request of that one left."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.cadence import first_reads, next_read
+from notifier.cadence import first_reads, next_read, period_of
 
 intervals = st.floats(0.05, 86_400)
 spacings = st.floats(1e-5, 60)
@@ -55,11 +55,12 @@ def test_first_reads_start_at_once_and_keep_the_rate(count: int, interval: float
     ],
 )
 def test_the_next_read_keeps_the_phase(previous: float, now: float, unfinished: int, due: float) -> None:
-    assert next_read(previous, now=now, interval=15.0, unfinished=unfinished, spacing=0.2) == due
+    period = period_of(15.0, unfinished=unfinished, spacing=0.2)
+    assert next_read(previous, now=now, period=period) == due
 
 
 def test_a_sum_that_cannot_be_written_in_binary_is_not_due_twice() -> None:
-    assert next_read(0.0, now=1.0, interval=0.1, unfinished=1, spacing=0.01) == pytest.approx(1.1)
+    assert next_read(0.0, now=1.0, period=0.1) == pytest.approx(1.1)
 
 
 @given(moments, st.floats(0, 1e5), intervals, spacings, st.integers(1, 10_000))
@@ -68,7 +69,7 @@ def test_the_next_read_is_ahead_by_one_period_at_the_most(
 ) -> None:
     now, period = previous + lateness, max(interval, unfinished * spacing * 1.05)
 
-    due = next_read(previous, now=now, interval=interval, unfinished=unfinished, spacing=spacing)
+    due = next_read(previous, now=now, period=period_of(interval, unfinished=unfinished, spacing=spacing))
 
     assert due > now
     assert due - now <= period * (1 + 1e-6)

@@ -54,14 +54,9 @@ def test_a_rate_is_used_up_although_every_wake_up_comes_late_and_never_exceeded(
 def test_what_is_due_at_the_rate_itself_does_not_come_ever_later() -> None:
     count, spacing = 1000, 0.001
     first = [*cadence.first_reads(count, interval=1.0, spacing=spacing)]
-    rounds = [first]
+    rounds, period = [first], cadence.period_of(1.0, unfinished=count, spacing=spacing)
     for _ in range(20):
-        rounds.append(
-            [
-                cadence.next_read(one, now=one, interval=1.0, unfinished=count, spacing=spacing)
-                for one in rounds[-1]
-            ]
-        )
+        rounds.append([cadence.next_read(one, now=one, period=period) for one in rounds[-1]])
     due = [moment for one in rounds for moment in one]
 
     starts = _starts(timedelta(seconds=spacing), due, latest=0.002)
