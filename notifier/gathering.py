@@ -182,10 +182,14 @@ class Gathering:
         self._count(room)
 
     def leave(self, watch: Watched) -> None:
-        """Forget a watch that has ended or is watched no more. No error when it never entered."""
+        """Forget a watch that has ended or is watched no more. No error when it never entered.
+
+        NB: another one of the same track stays, which has returned while a turn of this one was under way.
+        """
         room = self._rooms.get(account_of(watch.audio_id))
-        if room is None or room.watches.pop(watch.audio_id, None) is None:
+        if room is None or room.watches.get(watch.audio_id) is not watch:
             return
+        del room.watches[watch.audio_id]
         if room.list is not None:
             room.list.places.forget(watch.audio_id)
             room.list.compared.pop(watch.audio_id, None)
@@ -371,7 +375,7 @@ class Gathering:
             return
         places, end = self._list(room).places, pages.reading.next_offset
         for audio_id in pages.expected:
-            is_sought = audio_id in group.left and audio_id not in group.claims
+            is_sought = audio_id in room.watches and audio_id in group.left and audio_id not in group.claims
             if is_sought and (end is None or (places.of(audio_id) or 0) < end):
                 places.missed(audio_id, end)
         if end is not None:  # NB: the vendor may give fewer than it is asked for
@@ -465,7 +469,7 @@ class Gathering:
     def _choose_one_to_compare(self, room: _Room, group: _Group) -> None:
         """Let one of those that the list told of be asked itself now and then: a list may stand still."""
         known = self._list(room)
-        unfinished = [(watch, claim) for watch, claim in group.told if not watch.is_final]
+        unfinished = [told for told in group.told if told[0].audio_id in room.watches]
         if known.gatherings % _COMPARED_EVERY or not unfinished:
             return
         watch, claim = min(unfinished, key=lambda told: known.compared.get(told[0].audio_id, 0))

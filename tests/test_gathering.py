@@ -193,6 +193,31 @@ async def test_what_becomes_due_while_a_page_is_under_way_that_tells_of_it_needs
     assert all(watch.sighting is not None for watch in watches)
 
 
+async def test_nothing_is_remembered_of_a_track_that_leaves_while_a_page_is_under_way(bench: Bench) -> None:
+    api = Catalogue(bench.api, range(1, 61))
+    watches = bench.watches(range(51, 61))
+    held = asyncio.Event()
+    api.list_replies = lambda request: replace(api.page(api.of(ME), request), delay_until=held)
+    api.asked()
+    turn = asyncio.create_task(bench.tick(watches))
+    await bench.api.until(lambda: len(bench.api.requests) == 1)
+    for watch in watches[:5]:
+        watch.is_watched = False
+        bench.gathering.leave(watch)
+    held.set()
+    await turn
+    assert bench.gathering.requests == 1
+
+
+async def test_a_turn_of_before_that_ends_late_takes_no_track_out_that_has_returned(bench: Bench) -> None:
+    Catalogue(bench.api, [1])
+    of_before = bench.watch(1)
+    bench.gathering.leave(of_before)
+    bench.watch(1)
+    bench.gathering.leave(of_before)
+    assert bench.gathering.requests == 1
+
+
 async def test_a_page_tells_of_tracks_that_are_not_due_and_their_next_read_counts_from_it(
     bench: Bench,
 ) -> None:
