@@ -148,9 +148,16 @@ class Foresight:
         life.interval = interval
 
     def ending(
-        self, audio_id: str, life: Life | None, current: Track | Gone, *, at: float, api_now: datetime
+        self,
+        audio_id: str,
+        life: Life | None,
+        current: Track | Gone,
+        *,
+        at: float,
+        now: float,
+        api_now: datetime,
     ) -> Ending | None:
-        """Return what is learned from how a track is found by a read that was due at a moment.
+        """Return what is learned from how a track is found by a read that was due at `at`.
 
         A track that has not ended, or is gone, counts with how long it was seen. None when nothing is known.
         """
@@ -158,7 +165,7 @@ class Foresight:
             if life is None:
                 return None
             return self.unfinished(audio_id, life, at=None if isinstance(current, Gone) else at)
-        took = _took(current, life, api_now)
+        took = _took(current, life, now=now, api_now=api_now)
         if took is None:
             return None
         ending = Ending(audio_id, _model(current), took, is_end=True)
@@ -190,11 +197,13 @@ def _model(track: Track) -> str:
     return sys.intern(name.encode("utf-8", "replace").decode())
 
 
-def _took(track: Track, life: Life | None, api_now: datetime) -> float | None:
+def _took(track: Track, life: Life | None, *, now: float, api_now: datetime) -> float | None:
     """Return how long a track took as it says, unless that contradicts what was seen: then, about that."""
     age = _age(track, api_now)
     if age is None:
         return None
+    if life is not None:
+        age = min(age, now - life.born)  # NB: it may say another time now at which it was made
     unfinished = life.seen - life.born if life is not None else 0.0
     took = track.took.total_seconds() if track.took is not None else None
     if took is not None and unfinished - _TOLERANCE <= took <= age + _TOLERANCE:

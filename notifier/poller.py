@@ -410,7 +410,14 @@ class Poller:
             return None
         if watch.life is not None and watch.hinted_at > float("-inf"):
             watch.life.is_regular = False  # what came of a hint is no merit of foresight
-        return self._foresight.ending(watch.audio_id, watch.life, current, at=watch.phase, api_now=api_now)
+        return self._foresight.ending(
+            watch.audio_id,
+            watch.life,
+            current,
+            at=watch.phase,
+            now=self._clock.awake(),
+            api_now=api_now,
+        )
 
     async def _write_down(self, watch: Watched, current: Track | Gone, change: Change, now: datetime) -> None:
         track = current if isinstance(current, Track) else await self._last_seen(watch)

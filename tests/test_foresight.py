@@ -153,7 +153,7 @@ def test_a_model_of_any_name_is_kept_short_and_can_be_stored() -> None:
 
 
 def ending(foresight: Foresight, life: Life | None, seen: Track | Gone, *, at: float) -> Ending | None:
-    return foresight.ending("t", life, seen, at=at, api_now=api_time(at))
+    return foresight.ending("t", life, seen, at=at, now=at, api_now=api_time(at))
 
 
 def test_an_end_is_learned_with_when_fixed_reads_would_have_told_it() -> None:
@@ -185,6 +185,15 @@ def test_an_end_that_contradicts_what_was_seen_lies_between_two_looks(updated_at
     life = met(foresight, at=1004.0)
     life.see(1040.0, 1040.0)
     learned = ending(foresight, life, ended_at(1000, 1050, updated_at=updated_at), at=1060.0)
+    assert learned is not None
+    assert learned.seconds == pytest.approx(50.0)
+
+
+def test_a_track_that_says_at_its_end_to_be_much_older_took_no_longer_than_it_can_have() -> None:
+    foresight = Foresight()
+    life = met(foresight, at=1004.0)
+    life.see(1040.0, 1040.0)
+    learned = ending(foresight, life, ended_at(1000 - 80_000, 1050), at=1060.0)
     assert learned is not None
     assert learned.seconds == pytest.approx(50.0)
 
@@ -277,7 +286,9 @@ class Rehearsal:
             watch.life.see(now, now)
             return
         seen = ended_at(made, ends)
-        learned = self.foresight.ending(watch.audio_id, watch.life, seen, at=now, api_now=api_time(now))
+        learned = self.foresight.ending(
+            watch.audio_id, watch.life, seen, at=now, now=now, api_now=api_time(now)
+        )
         assert learned is not None
         self.foresight.durations.learn(learned)
         self.told[watch.audio_id] = self._told(self.facts[watch.audio_id], self.counts[watch.audio_id], now)
