@@ -23,7 +23,17 @@ from notifier.track import Track
 from notifier.transition import Sighting
 from notifier.trust import Trust, contradicts, is_doubtful
 from notifier.upstream import Upstream
-from notifier.useapi import PAGE_SIZE, Page, PageReading, Reading, Refused, Trouble, Unlistable, account_of
+from notifier.useapi import (
+    PAGE_SIZE,
+    NotFound,
+    Page,
+    PageReading,
+    Reading,
+    Refused,
+    Trouble,
+    Unlistable,
+    account_of,
+)
 from notifier.watched import Watched
 
 _COMPARED_EVERY = 10
@@ -479,7 +489,11 @@ class Gathering:
 
     def _compare(self, room: _Room, claim: _Claim | None, reading: Reading | None) -> None:
         """Leave a list alone whose claim the track itself has denied."""
-        if claim is None or not isinstance(reading, Track):
+        if claim is None:
             return
-        if contradicts(claim.listed, reading, before=claim.before, listed_at=claim.at):
+        if isinstance(reading, NotFound):
+            self._leave_alone(room, f"it says {claim.listed.status} of a track that is not there")
+        elif isinstance(reading, Track) and contradicts(
+            claim.listed, reading, before=claim.before, listed_at=claim.at
+        ):
             self._leave_alone(room, f"it says {claim.listed.status} of a track that is {reading.status}")

@@ -13,7 +13,7 @@ from notifier.useapi import Page, Unlistable
 from tests.support.catalogue import ME, Catalogue
 from tests.support.gatherings import MINUTE, Bench, gathering_at
 from tests.support.servers import Reply, Server
-from tests.support.tracks import answer, audio_id, completed, failed, path_of, track
+from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track
 
 
 @pytest.fixture
@@ -83,6 +83,19 @@ async def test_a_track_that_no_list_holds_is_missing_when_it_says_so_itself(benc
     await bench.tick(watches)
     assert await bench.told() == [("track.missing", audio_id(4))]
     assert [asked for asked in api.asked() if asked != "+0"] == ["4", "4", "4"]
+
+
+async def test_a_track_that_is_gone_is_missing_although_a_list_goes_on_to_show_it(bench: Bench) -> None:
+    api = Catalogue(bench.api, [1, 2])
+    watches = bench.watches([1, 2])
+    for number in (1, 2):
+        bench.api.reply(path_of(audio_id(number)), not_found(audio_id(number)))
+    for _ in range(9):
+        await bench.tick(watches)
+    assert api.asked() == ["+0"] * 9
+    for _ in range(4):
+        await bench.tick(watches)
+    assert sorted(await bench.told()) == [("track.missing", audio_id(number)) for number in (1, 2)]
 
 
 async def test_an_api_without_lists_is_read_track_by_track_in_the_same_turn(bench: Bench) -> None:
