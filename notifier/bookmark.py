@@ -5,10 +5,10 @@ have appeared while nobody looked, and the order is no promise. So a bookmark is
 names that stood at its top, and a look reads on until it stands on them. Where that takes too long, the gap
 between the top and what is known stays in the bookmark, and the next look goes on from there.
 
-Where the whole list is known, all else is new. Otherwise what is above something known has appeared since,
-and what is below is old, unless it says that it was made since. What was made more than a day before anybody
-looked is old wherever it stands: a list that is sorted by the last change moves old tracks up. Knows no
-clock, no network and no store.
+Where the whole list is known, all else is new, but for what ended long ago: a list that was empty for once
+shows all of it again. Otherwise what is above something known has appeared since, and what is below is old,
+unless it says that it was made since. What was made more than a day before anybody looked is old wherever it
+stands: a list that is sorted by the last change moves old tracks up. Knows no clock, no network and no store.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -77,7 +77,7 @@ class Bookmark:
     """What was made before, by the API's clock, has been dealt with."""
     known: tuple[str, ...] = ()
     is_whole: bool = False
-    """Whether `known` was all of the list, so that whatever else comes is new."""
+    """Whether `known` was all of the list, so that whatever else comes is new if it is not long past."""
     gap: Gap | None = None
 
 
@@ -198,10 +198,10 @@ def _unseen(gap: Gap, known: Collection[str], sheet: Sheet) -> Iterable[tuple[in
 
 def _is_new(bookmark: Bookmark, item: Item, *, is_above: bool, is_first: bool) -> bool | None:
     """Say whether a track is to be followed; None when what is below it has to tell."""
-    if bookmark.is_whole:
-        return True
     made = item.created_at
     is_long_past = made is not None and made < bookmark.since - _SLACK
+    if bookmark.is_whole:
+        return not (is_long_past and item.is_final)
     if is_first and (is_long_past or not is_above):
         return not item.is_final
     if is_long_past:

@@ -120,11 +120,24 @@ def test_an_account_that_was_empty_has_nothing_but_new_tracks() -> None:
     assert world.found == world.appeared == names(*range(1, 31))
 
 
-def test_where_the_whole_list_is_known_all_else_is_new_however_old_it_says_it_is() -> None:
+def test_where_the_whole_list_is_known_all_else_is_new_that_has_not_ended_long_ago() -> None:
     world = begun(World(Random(1)), 5)
-    world.entries.append(item(99, at=NOON - 1000 * DAY))
+    long_ago = NOON - 1000 * DAY
+    world.entries += [
+        item(97, at=NOON - DAY / 2),
+        item(98, at=long_ago, is_final=False),
+        item(99, at=long_ago),
+    ]
     world.look()
-    assert world.found == names(99)
+    assert world.found == names(97, 98)
+
+
+def test_a_list_that_is_empty_at_first_and_then_full_of_old_tracks_is_no_flood() -> None:
+    world = begun(World(Random(1)), 0)
+    world.entries = [item(1000 + number, at=NOON - 3 * DAY) for number in range(120, 0, -1)]
+    world.appear(3)
+    world.look()
+    assert world.found == world.appeared
 
 
 def test_a_track_that_appears_while_the_first_look_goes_on_is_new() -> None:
