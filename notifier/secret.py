@@ -222,8 +222,12 @@ def url_parts(url: str) -> Iterable[str]:
 
 
 def path_parts(path: str) -> Iterable[str]:
-    """Yield what of a secret path must not be shown, but for what is so short that other text has it."""
-    return (part for part in url_parts(path) if len(part.strip("/")) >= _SHORTEST_URL_PART)
+    """Yield what of a secret path must not be kept of what others say: the whole, and what was drawn by lot.
+
+    The rest, such as an e-mail address, may stand there for itself.
+    """
+    drawn = (part for part in path.split("/") if "@" not in part and not is_guessable(part))
+    return (part for part in (path, *drawn) if len(part) >= _SHORTEST_URL_PART)
 
 
 def _credentials(parts: SplitResult) -> Iterable[str]:

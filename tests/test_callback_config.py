@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifier.secret import Masker, is_guessable
+from notifier.secret import Masker, is_guessable, path_parts
 from tests.support.watchlists import BASE, loaded, mistakes, paths_of
 
 DRAWN = "/hooks/useapi/9f3c1b7e24d8a6050c1e"
@@ -106,3 +106,23 @@ def test_what_others_could_hear_or_guess_is_a_warning() -> None:
 )
 def test_a_path_can_be_guessed_that_was_not_drawn_by_lot(path: str, is_weak: bool) -> None:
     assert is_guessable(path) is is_weak
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "kept"),
+    [
+        (
+            "/hooks/9f3c1b7e24d8a6050c1e",
+            "https://a.example/hooks/9f3c1b7e24d8a6050c1e",
+            "https://a.example***",
+        ),
+        ("/hooks/9f3c1b7e24d8a6050c1e", "9f3c1b7e24d8a6050c1e", "***"),
+        ("/hooks/somebody.else@example.com/9f3c1b7e24d8a6050c1e", "somebody.else@example.com", None),
+        ("/hooks/COMPLETED/music-2.6", "COMPLETED by music-2.6", None),
+        ("/api", "https://media.example/api/1.mp3", None),
+    ],
+)
+def test_what_the_api_says_is_kept_but_for_what_gives_the_path_away(
+    path: str, said: str, kept: str | None
+) -> None:
+    assert Masker(path_parts(path)).mask(said) == (said if kept is None else kept)
