@@ -13,7 +13,7 @@ from http import HTTPMethod
 
 import aiohttp
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestHandler
 
@@ -126,6 +126,7 @@ class Callbacks:
         body = bytearray()
         try:
             async with asyncio.timeout(self._bounds.patience):
+                await _go_ahead(request)
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > self._bounds.body:
@@ -170,6 +171,12 @@ class _Door(web.Server):
         deadline = self._deadlines.pop(handler, None)
         if deadline is not None:
             deadline.cancel()
+
+
+async def _go_ahead(request: web.BaseRequest) -> None:
+    """Ask a caller for the body who waits to be asked, as RFC 9110 says of ``Expect``."""
+    if request.version >= HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _closing(response: web.Response) -> web.Response:

@@ -182,6 +182,17 @@ async def test_a_body_may_come_in_pieces_and_by_the_old_protocol(listener: Liste
     assert len(listener.followed) == 2
 
 
+async def test_a_caller_who_waits_to_be_asked_for_the_body_is_asked(listener: Listener) -> None:
+    reader, writer = await listener.connect()
+    writer.write(request(BODY, PATH, "POST", "Expect: 100-continue").removesuffix(BODY))
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(BODY)
+        assert (await reader.read()).startswith(b"HTTP/1.1 204 ")
+    writer.close()
+    assert listener.followed == [audio_id()]
+
+
 async def test_a_body_of_64_kib_is_read_and_a_larger_one_is_not(listener: Listener) -> None:
     assert (await listener.post(BODY.ljust(64 * 1024)))[0] == 204
     assert listener.followed == [audio_id()]
