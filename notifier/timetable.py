@@ -19,6 +19,8 @@ from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLook
 
 MOMENT = 0.02
 """Within how many seconds jobs come up together; so late is each at the most for that."""
+_MOST_TOGETHER = 250
+"""How many jobs are begun at once; before the others the loop sees to whatever else there is."""
 _LEAST_LEFT_OVER = 100
 
 
@@ -55,9 +57,10 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
         return None if entry is None else entry[2]
 
     def get_due_jobs(self, now: datetime) -> list[Any]:
-        """Return the jobs that are due, in order."""
-        due, moment = [], self._zone.seconds(now)
-        while self._heap and self._heap[0][0] <= moment:
+        """Return the jobs that are due, in order; the first of very many, and the others when asked again."""
+        due: list[Any] = []
+        moment = self._zone.seconds(now)
+        while self._heap and self._heap[0][0] <= moment and len(due) < _MOST_TOGETHER:
             entry = heappop(self._heap)
             if self._is_valid(entry):
                 due.append(entry[2])

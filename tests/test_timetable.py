@@ -96,6 +96,21 @@ def test_what_is_due_within_a_moment_comes_up_together_and_in_order() -> None:
     assert wakings == [[*range(first, first + 20)] for first in range(1, 101, 20)]
 
 
+def test_very_many_that_are_due_at_once_come_up_bit_by_bit_and_none_is_forgotten() -> None:
+    table = Timetable(Zone())
+    for number in range(1000):
+        table.add_job(Job(f"{number}", START))
+    wakings: list[list[int]] = []
+    while (moment := table.get_next_run_time()) is not None:
+        assert moment <= START, "at once"
+        due = table.get_due_jobs(START)
+        wakings.append([int(job.id) for job in due])
+        for job in due:
+            table.remove_job(job.id)
+    assert [number for waking in wakings for number in waking] == [*range(1000)]
+    assert max(map(len, wakings)) <= 250
+
+
 def test_jobs_that_come_and_go_long_before_they_are_due_leave_nothing_behind() -> None:
     table = Timetable(Zone())
     table.add_job(Job("stays", START))
