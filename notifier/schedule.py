@@ -8,7 +8,7 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import partial
 from inspect import signature
@@ -128,12 +128,12 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     def _come_up(self, due: float, *, now: float) -> None:
         """Settle whether a turn begins that is due, and plan when the next one is."""
         self._is_as_planned = abs(due - self._planned) < MOMENT
-        self.is_under_way = True
         self.due = due
         self.period = self._schedule.period(self.watch)
         wanted = self._schedule.wanted(self.watch, self.period)
         later = self._later() if wanted is None else self._later_as_wanted(wanted)
         self.is_early = later is not None
+        self.is_under_way = self.is_under_way or not self.is_early
         self._planned = later or self._next(due, now=now)
 
     def _next(self, due: float, *, now: float) -> float:
@@ -355,11 +355,16 @@ class Schedule:
             job.modify(next_run_time=_ZONE.at(now))
         return True
 
-    async def _run(self, watch: Watched, trigger: _Trigger) -> None:
+    def _run(self, watch: Watched, trigger: _Trigger) -> Coroutine[Any, Any, None] | None:
+        """Return the turn that begins, or None when what was due is due later instead."""
+        if trigger.is_early and not watch.is_final:
+            return None
+        return self._take(watch, trigger)
+
+    async def _take(self, watch: Watched, trigger: _Trigger) -> None:
         try:
-            if not trigger.is_early or watch.is_hinted or watch.is_final:
-                self._begin(watch, trigger)
-                await self._take_turns(watch, due=trigger.due)
+            self._begin(watch, trigger)
+            await self._take_turns(watch, due=trigger.due)
         except asyncio.CancelledError:
             return  # NB: only `stop` cancels, and APScheduler would log a cancelled job as a failed one
         finally:

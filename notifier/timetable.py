@@ -114,7 +114,10 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
 
 
 class Tasks(BaseExecutor):  # type: ignore[misc] # APScheduler has no types
-    """Begins each job as a task of its own. Nobody hears of its end, but of an error in the log."""
+    """Begins each job as a task of its own, unless there is nothing to do and it is None.
+
+    Nobody hears of its end, but of an error in the log.
+    """
 
     def start(self, scheduler: Any, alias: str) -> None:
         """Begin, inside the event loop."""
@@ -128,7 +131,10 @@ class Tasks(BaseExecutor):  # type: ignore[misc] # APScheduler has no types
             task.cancel()
 
     def _do_submit_job(self, job: Any, _run_times: list[datetime]) -> None:
-        work: Coroutine[Any, Any, None] = job.func(*job.args)
+        work: Coroutine[Any, Any, None] | None = job.func(*job.args)
+        if work is None:
+            self._loop.call_soon(self._run_job_success, job.id, ())  # NB: it counts as begun only after this
+            return
         task = self._loop.create_task(work)
         self._under_way.add(task)
         task.add_done_callback(partial(self._ended, job.id))

@@ -141,3 +141,22 @@ async def test_a_job_that_fails_is_logged_and_can_be_run_again(caplog: pytest.Lo
     scheduler.shutdown(wait=False)
     await asyncio.sleep(0)
     assert failures() == 2
+
+
+async def test_a_job_with_nothing_to_do_begins_no_task_and_can_be_run_again() -> None:
+    scheduler, runs = AsyncIOScheduler(executors={"default": Tasks()}, timezone=UTC), 0
+
+    def do_nothing() -> None:
+        nonlocal runs
+        runs += 1
+
+    scheduler.start()
+    before = asyncio.all_tasks()
+    for count in (1, 2):
+        scheduler.add_job(do_nothing, DateTrigger(datetime.now(UTC)), id="job", misfire_grace_time=None)
+        async with asyncio.timeout(PATIENCE):
+            while runs < count:
+                await asyncio.sleep(0)
+        assert asyncio.all_tasks() == before
+        await asyncio.sleep(0)  # its end is noted right after its beginning
+    scheduler.shutdown(wait=False)
