@@ -79,6 +79,8 @@ class Followed:
     is_told: bool = False
     """Whether people were told that the list cannot be read."""
     complaint: Repetition = field(default_factory=Repetition)
+    is_crowded: bool = False
+    """Whether its new tracks wait for others of it to end."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever takes a page in: one after the other."""
 
@@ -116,6 +118,7 @@ class Follower:
         look: Look,
         follow: Follow,
         api_now: Callable[[], datetime],
+        has_room: Callable[[str], bool] = lambda _account: True,
     ) -> None:
         self._store = store
         self._upstream = upstream
@@ -125,6 +128,8 @@ class Follower:
         self._look = look
         self._follow = follow
         self._api_now = api_now
+        self._has_room = has_room
+        """Says whether more unfinished tracks of an account may be watched."""
         self._longest = timedelta(0)
         self._accounts: dict[str, Followed] = {}
 
@@ -251,6 +256,9 @@ class Follower:
         step = read(before, sheet, now=api_now)
         if page.offset == 0:
             followed.done_at, followed.looked_at = self._clock.awake(), now
+        if self._is_crowded(followed, len(step.found)):
+            followed.then = None  # NB: the bookmark stays where it is, so that none is passed over
+            return
         followed.then = step.then
         bookmark = step.bookmark and raised(step.bookmark, sheet, now=api_now)
         is_news = bookmark is not before or bool(step.found) or followed.trouble is not None
@@ -265,6 +273,14 @@ class Follower:
         self._say_found(followed, before, page, found)
         if found:
             await self._follow(followed, found)
+
+    def _is_crowded(self, followed: Followed, found: int) -> bool:
+        """Say whether what was found has to wait, and say so once: an API may invent tracks without end."""
+        was_crowded = followed.is_crowded
+        followed.is_crowded = found > 0 and not self._has_room(followed.account)
+        if followed.is_crowded and not was_crowded:
+            log.warning("account.crowded", account=followed.account)
+        return followed.is_crowded
 
     def _is_as_it_was(self, followed: Followed, page: Page) -> bool:
         """Say the same as the bookmark would where there is nothing to learn, in no time: it is the rule."""

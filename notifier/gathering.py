@@ -206,6 +206,11 @@ class Gathering:
         self._count(room)
         self._close(room)
 
+    def unfinished(self, account: str) -> int:
+        """Return how many watches of an account are unfinished."""
+        room = self._rooms.get(account)
+        return 0 if room is None else len(room.watches)
+
     def _room(self, account: str) -> _Room:
         room = self._rooms.get(account)
         if room is None:

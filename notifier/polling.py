@@ -31,6 +31,8 @@ from notifier.watched import Watched, change, watched
 
 _SOON = 1.0
 """After how many seconds a track that was found is read itself, unless the page has told of it till then."""
+_MOST_UNFINISHED = 10_000
+"""How many unfinished tracks of one account leave room for more that it brings."""
 _ENOUGH = 100
 """From how many tracks that leave the watchlist together something is learned."""
 
@@ -104,6 +106,7 @@ class Polling:
             look=self.gathering.look,
             follow=self._follow,
             api_now=lambda: clock.now() + self.clock_offset,
+            has_room=lambda account: self.gathering.unfinished(account) < _MOST_UNFINISHED,
         )
         self.hints = Hints(
             self.watches,

@@ -59,6 +59,8 @@ class Bench:
     upstream: Upstream
     gathering: Gathering
     found: list[str] = field(default_factory=list)
+    room: int = 1_000_000
+    """How many tracks may be under way."""
     follower: Follower = field(init=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +77,7 @@ class Bench:
             look=self.gathering.look,
             follow=self._follow,
             api_now=self.clock.now,
+            has_room=lambda _account: len(self.found) < self.room,
         )
         self.gathering.heard = follower.heard
         self.gathering.is_followed = follower.follows
@@ -493,3 +496,18 @@ async def test_another_token_lets_a_list_be_looked_at_at_once(bench: Bench) -> N
     bench.follower.renew()
     await bench.look(followed)
     assert (await bench.store.accounts())[ME].trouble is None
+
+
+async def test_new_tracks_wait_for_room_and_none_is_passed_over(bench: Bench) -> None:
+    followed = await bench.begin(following("account: me@example.com"))
+    bench.room = 2
+    bench.appear(1, 2)
+    assert sorted(await bench.look(followed)) == [1, 2]
+    bench.appear(3, 4)
+    with structlog.testing.capture_logs() as logs:
+        assert await bench.look(followed) == []
+        assert await bench.look(followed) == []
+    assert [line["event"] for line in logs] == ["account.crowded"]
+    bench.room = 5
+    assert sorted(await bench.look(followed)) == [3, 4]
+    assert await bench.look(followed) == []
