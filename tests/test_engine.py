@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from notifier.clock import SystemClock
+from notifier.clock import SystemClock, to_rfc3339
 from notifier.config import Config
 from notifier.delivery import DeliveryState
 from notifier.engine import Engine
@@ -20,7 +20,7 @@ from notifier.track import parse
 from notifier.transition import Sighting
 from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
-from tests.support.servers import Server
+from tests.support.servers import PATIENCE, Server
 from tests.support.tracks import MUSIC, audio_id, completed, track
 
 DAY = timedelta(days=1)
@@ -298,11 +298,12 @@ watch: [{{account: {ME}}}]
         await asyncio.sleep(0.01)
     assert engine.polling.has_work
     assert not engine.polling.look("you@example.com")
-    catalogue.put(completed(1))
+    catalogue.put(completed(1, created_at=to_rfc3339(datetime.now(UTC))))
     assert engine.polling.look(ME.upper())
     await api.until_count(MUSIC, 2)
-    while await store.deliveries() == []:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        while await store.deliveries() == []:
+            await asyncio.sleep(0.01)
     assert [row.audio_id for row in await store.deliveries()] == [audio_id(1)]
     assert engine.polling.watches == {}
     assert len(engine.polling.schedule) == 0
