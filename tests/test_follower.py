@@ -4,41 +4,32 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
 import pytest
 import structlog.testing
 
-from notifier.config import Config, Useapi
-from notifier.document import Scalar
+from notifier.config import Config
 from notifier.event import Alert, Problem
 from notifier.follower import Followed, Follower
 from notifier.gathering import Gathering
-from notifier.metrics import Metrics
-from notifier.mistake import Place
-from notifier.poller import Limits, Poller
 from notifier.store import Store
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
-from notifier.usage import Meter
 from notifier.useapi import Page, UseApi
 from notifier.watched import Watched
 from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
+from tests.support.polling import MINUTE, asking
 from tests.support.servers import Reply, Server
 from tests.support.tracks import MUSIC, answer, audio_id, completed, failed, track
 from tests.support.watchlists import TARGET, USEAPI, loaded
 
 NOON = datetime(2026, 6, 23, 12, 0, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
 YOU = "you@example.com"
-
-
-def scalar(text: str) -> Scalar:
-    return Scalar(text, Place(1, 1))
 
 
 def following(*entries: str) -> Config:
@@ -123,33 +114,10 @@ class Bench:
 @pytest.fixture
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     clock = ManualClock(NOON)
-    api.now = clock.now
-    reporter = Reporter(store, clock, ("alerts",))
-    reader = UseApi(Useapi(token=scalar("user:1-abc"), base_url=scalar(f"{api.url}/v2/pixverse")), clock)
-    upstream = Upstream(
-        interval=timedelta(seconds=15),
-        max_interval=5 * MINUTE,
-        spacing=timedelta(milliseconds=1),
-        clock=clock,
-        rng=Random(1),
-        report=reporter.report,
-        remember=store.save_gate,
-    )
-    poller = Poller(
-        reader=reader,
-        store=store,
-        upstream=upstream,
-        limits=Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(8)),
-        clock=clock,
-        rng=Random(1),
-        metrics=Metrics(),
-        wake=lambda _targets: None,
-        reporter=reporter,
-        meter=Meter(now=clock.awake, period=float),
-    )
-    gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=False)
-    yield Bench(api, Catalogue(api), reader, store, clock, reporter, upstream, gathering)
-    await reader.close()
+    async with asking(api, store, clock, alerts=("alerts",)) as asker:
+        upstream = asker.upstream
+        gathering = Gathering(asker.poller, upstream=upstream, clock=clock, rng=Random(1), is_on=False)
+        yield Bench(api, Catalogue(api), asker.reader, store, clock, asker.reporter, upstream, gathering)
 
 
 # ------------------------------------------------------------------------------------------- what is found

@@ -11,7 +11,8 @@ import structlog.testing
 from notifier.store import Store
 from notifier.useapi import Page, Unlistable
 from tests.support.catalogue import ME, Catalogue
-from tests.support.gatherings import MINUTE, Bench, gathering_at
+from tests.support.gatherings import Bench, gathering_at
+from tests.support.polling import MINUTE
 from tests.support.servers import Reply, Server
 from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track
 

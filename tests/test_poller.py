@@ -10,12 +10,9 @@ from random import Random
 import pytest
 import structlog.testing
 
-from notifier.config import Useapi
-from notifier.document import Scalar
 from notifier.event import Alert, EventType, Problem
 from notifier.event import public_json as public
 from notifier.metrics import Metrics
-from notifier.mistake import Place
 from notifier.poller import Limits, Poller
 from notifier.store import Store
 from notifier.trouble import Reporter
@@ -24,15 +21,9 @@ from notifier.usage import Meter, Usage
 from notifier.useapi import UseApi
 from notifier.watched import Watched
 from tests.support.clocks import ManualClock
+from tests.support.polling import ALL, MINUTE, asking
 from tests.support.servers import Reply, Server
 from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track
-
-MINUTE = timedelta(minutes=1)
-ALL = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.MISSING, EventType.STALLED})
-
-
-def scalar(text: str) -> Scalar:
-    return Scalar(text, Place(1, 1))
 
 
 @dataclass
@@ -66,36 +57,13 @@ class Bench:
 
 @pytest.fixture
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
-    clock, metrics = ManualClock(), Metrics()
-    api.now = clock.now
+    clock = ManualClock()
     woken: list[tuple[str, ...]] = []
-    reporter = Reporter(store, clock, ("alerts",))
-    reader = UseApi(Useapi(token=scalar("user:1-abc"), base_url=scalar(f"{api.url}/v2/pixverse")), clock)
-    upstream = Upstream(
-        interval=timedelta(seconds=15),
-        max_interval=5 * MINUTE,
-        spacing=timedelta(milliseconds=1),
-        clock=clock,
-        rng=Random(1),
-        report=reporter.report,
-        remember=store.save_gate,
-    )
-    upstream.fingerprint = "token"
-    meter = Meter(now=upstream.time_up, period=float)
-    poller = Poller(
-        reader=reader,
-        store=store,
-        upstream=upstream,
-        limits=Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(8)),
-        clock=clock,
-        rng=Random(1),
-        metrics=metrics,
-        wake=woken.append,
-        reporter=reporter,
-        meter=meter,
-    )
-    yield Bench(api, store, clock, reader, upstream, poller, metrics, meter, woken)
-    await reader.close()
+    async with asking(api, store, clock, alerts=("alerts",), wake=woken.append) as asker:
+        yield Bench(
+            *(api, store, clock, asker.reader, asker.upstream, asker.poller, asker.metrics, asker.meter),
+            woken,
+        )
 
 
 async def test_a_request_is_what_the_vendor_documents(bench: Bench) -> None:

@@ -7,30 +7,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
-from notifier.config import Useapi
-from notifier.document import Scalar
-from notifier.event import EventType
 from notifier.gathering import Gathering
 from notifier.metrics import Metrics
-from notifier.mistake import Place
-from notifier.poller import Limits, Poller
+from notifier.poller import Poller
 from notifier.store import Store
-from notifier.trouble import Reporter
 from notifier.upstream import Upstream
-from notifier.usage import Meter
-from notifier.useapi import UseApi
 from notifier.watched import Watched
 from tests.support.catalogue import ME
 from tests.support.clocks import ManualClock
+from tests.support.polling import ALL, asking
 from tests.support.servers import Server
 from tests.support.tracks import audio_id
-
-MINUTE = timedelta(minutes=1)
-ALL = frozenset({EventType.COMPLETED, EventType.FAILED, EventType.MISSING, EventType.STALLED})
-
-
-def scalar(text: str) -> Scalar:
-    return Scalar(text, Place(1, 1))
 
 
 @dataclass
@@ -68,33 +55,8 @@ class Bench:
 @contextlib.asynccontextmanager
 async def gathering_at(api: Server, store: Store, *, is_on: bool = True) -> AsyncIterator[Bench]:
     """Take turns at an API, with lists or without."""
-    clock, metrics = ManualClock(), Metrics()
-    api.now = clock.now
-    reporter = Reporter(store, clock, ())
-    reader = UseApi(Useapi(token=scalar("user:1-abc"), base_url=scalar(f"{api.url}/v2/pixverse")), clock)
-    upstream = Upstream(
-        interval=timedelta(seconds=15),
-        max_interval=5 * MINUTE,
-        spacing=timedelta(milliseconds=1),
-        clock=clock,
-        rng=Random(1),
-        report=reporter.report,
-        remember=store.save_gate,
-    )
-    poller = Poller(
-        reader=reader,
-        store=store,
-        upstream=upstream,
-        limits=Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(8)),
-        clock=clock,
-        rng=Random(1),
-        metrics=metrics,
-        wake=lambda _targets: None,
-        reporter=reporter,
-        meter=Meter(now=clock.awake, period=float),
-    )
-    gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=is_on)
-    try:
-        yield Bench(api, store, clock, upstream, poller, gathering, metrics)
-    finally:
-        await reader.close()
+    clock = ManualClock()
+    async with asking(api, store, clock) as asker:
+        poller, upstream = asker.poller, asker.upstream
+        gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=is_on)
+        yield Bench(api, store, clock, upstream, poller, gathering, asker.metrics)
