@@ -123,7 +123,7 @@ class _Passing:
 
 
 class Poller:
-    """Takes turns. `wake` is called with the targets that have something new in the outbox."""
+    """Reads tracks. `wake` is called with the targets that have something new in the outbox."""
 
     def __init__(
         self,
@@ -164,11 +164,6 @@ class Poller:
         }
         for event_type in _TOLD:
             metrics.events.labels(event_type)
-
-    async def turn(self, watch: Watched, *, lateness: float = 0.0) -> None:
-        """Read a watch's track once, unless it is not to be read now. Raises nothing but bugs."""
-        if self.is_to_be_read(watch):
-            await self.read(watch, due=self._clock.monotonic() - lateness)
 
     def is_to_be_read(self, watch: Watched) -> bool:
         """Say whether a turn makes sense.

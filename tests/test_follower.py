@@ -115,9 +115,10 @@ class Bench:
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     clock = ManualClock(NOON)
     async with asking(api, store, clock, alerts=("alerts",)) as asker:
-        upstream = asker.upstream
-        gathering = Gathering(asker.poller, upstream=upstream, clock=clock, rng=Random(1), is_on=False)
-        yield Bench(api, Catalogue(api), asker.reader, store, clock, asker.reporter, upstream, gathering)
+        yield Bench(
+            *(api, Catalogue(api), asker.reader, store, clock, asker.reporter),
+            *(asker.upstream, asker.gathering),
+        )
 
 
 # ------------------------------------------------------------------------------------------- what is found

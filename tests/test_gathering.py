@@ -432,7 +432,7 @@ async def test_what_a_list_and_a_track_tell_at_the_same_time_is_told_once(bench:
     ready = answer(completed(1))
     bench.api.reply(path_of(audio_id(1)), Reply(ready.status, ready.body, delay_until=held))
     with structlog.testing.capture_logs() as logged:
-        alone = asyncio.create_task(bench.poller.turn(watches[0]))
+        alone = asyncio.create_task(bench.poller.read(watches[0], due=bench.clock.monotonic()))
         await bench.api.until_count(path_of(audio_id(1)), 1)
         together = asyncio.create_task(bench.tick(watches[1:]))
         held.set()
@@ -444,7 +444,7 @@ async def test_what_a_list_and_a_track_tell_at_the_same_time_is_told_once(bench:
 async def test_turns_that_find_the_gate_closed_go_home_while_one_waits_for_all(bench: Bench) -> None:
     api = Catalogue(bench.api, LISTED)
     bench.api.reply(path_of(audio_id(9, "you@example.com")), Reply(503))
-    await bench.poller.turn(bench.watch(9, "you@example.com"))
+    await bench.poller.read(bench.watch(9, "you@example.com"), due=bench.clock.monotonic())
     watches = bench.watches(LISTED)
     bench.clock.standing = asyncio.Event()
     first = asyncio.create_task(bench.gathering.turn(watches[0]))

@@ -12,6 +12,7 @@ import structlog.testing
 
 from notifier.event import Alert, EventType, Problem
 from notifier.event import public_json as public
+from notifier.gathering import Gathering
 from notifier.metrics import Metrics
 from notifier.poller import Limits, Poller
 from notifier.store import Store
@@ -36,6 +37,7 @@ class Bench:
     reader: UseApi
     upstream: Upstream
     poller: Poller
+    gathering: Gathering
     metrics: Metrics
     meter: Meter
     woken: list[tuple[str, ...]] = field(default_factory=list)
@@ -61,14 +63,14 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     woken: list[tuple[str, ...]] = []
     async with asking(api, store, clock, alerts=("alerts",), wake=woken.append) as asker:
         yield Bench(
-            *(api, store, clock, asker.reader, asker.upstream, asker.poller, asker.metrics, asker.meter),
-            woken,
+            *(api, store, clock, asker.reader, asker.upstream, asker.poller),
+            *(asker.gathering, asker.metrics, asker.meter, woken),
         )
 
 
 async def test_a_request_is_what_the_vendor_documents(bench: Bench) -> None:
     watch = bench.watch(account="a+b.c-d@example.com")
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     (request,) = bench.api.requests
     assert request.method == "GET"
     assert request.path == path_of(watch.audio_id)
@@ -86,7 +88,7 @@ async def test_a_track_is_followed_from_first_sight_to_its_end(bench: Bench) -> 
     )
     for _ in range(3):
         bench.clock.move(15)
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
     assert watch.is_final
     assert await bench.owed() == [("track.completed", "band-room"), ("track.completed", "studio")]
     assert bench.woken == [("band-room", "studio")]
@@ -94,31 +96,31 @@ async def test_a_track_is_followed_from_first_sight_to_its_end(bench: Bench) -> 
     about = delivery.event.about
     assert (about.status, about.previous_status) == ("COMPLETED", "GENERATING")  # type: ignore[union-attr]
     assert about.track.fields == completed()  # type: ignore[union-attr]
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert len(bench.api.requests) == 3
 
 
 async def test_a_track_that_is_final_when_first_seen_is_told_once(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(failed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     (delivery,) = await bench.store.due("studio", limit=9)
     assert delivery.event.about.previous_status is None  # type: ignore[union-attr]
     again = bench.watch()
     again.sighting = (await bench.store.sightings())[again.audio_id]
-    await bench.poller.turn(again)
+    await bench.gathering.turn(again)
     assert await bench.owed() == [("track.failed", "band-room"), ("track.failed", "studio")]
 
 
 async def test_a_look_that_changes_nothing_writes_nothing(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(track()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     async with Store(bench.store.path) as observer:
         before = await observer.data_version()
         bench.api.reply(path_of(watch.audio_id), answer(track(updated_at="2026-06-23T12:40:00Z")))
         for _ in range(5):
-            await bench.poller.turn(watch)
+            await bench.gathering.turn(watch)
         assert len(bench.api.requests) == 6
         assert await observer.data_version() == before
 
@@ -130,7 +132,7 @@ async def test_when_a_track_was_last_seen_is_remembered(bench: Bench) -> None:
     seen = []
     for _ in range(4):
         bench.clock.move(20)
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
         seen.append(bench.clock.monotonic() - watch.seen_at)
     assert seen == [float("inf"), 0, 0, 20]
 
@@ -139,17 +141,17 @@ async def test_requests_and_what_fixed_reads_would_have_taken_are_metered(bench:
     """Time in which the API is not to be asked, or the machine sleeps, is none in which anything is saved."""
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(track()), Reply(503), answer(track()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.meter.unwritten == Usage(1, 0, 1)
     bench.clock.move(30)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     bench.clock.move(600)
     bench.clock.suspend(timedelta(hours=1))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.meter.unwritten == Usage(3, 0, 3)
     bench.clock.move(15)
     bench.clock.suspend(timedelta(hours=1))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.meter.unwritten == Usage(4, 0, 4)
 
 
@@ -157,7 +159,7 @@ async def test_only_the_events_a_watch_names_are_owed_but_each_is_remembered(ben
     watch = bench.watch()
     watch.events = frozenset({EventType.COMPLETED})
     bench.api.reply(path_of(watch.audio_id), answer(failed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert watch.is_final
     assert await bench.owed() == []
 
@@ -168,7 +170,7 @@ async def test_the_label_names_a_track_then_its_own_name_then_its_id(bench: Benc
         watch = bench.watch(number)
         watch.label = label
         bench.api.reply(path_of(watch.audio_id), answer(completed(number, **fields)))
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
         names.append((await bench.store.deliveries())[-1].name)
     assert names == ["Intro", "PixVerse_Music_2.mp3", audio_id(3)]
 
@@ -180,9 +182,9 @@ async def test_a_track_is_missing_after_three_404_in_a_row(bench: Bench) -> None
         path_of(watch.audio_id), answer(track(prompt="kept")), gone, gone, answer(track()), gone, gone, gone
     )
     for _ in range(6):
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
     assert not watch.is_final
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert watch.is_final
     assert await bench.owed() == [("track.missing", "band-room"), ("track.missing", "studio")]
     (delivery,) = await bench.store.due("studio", limit=9)
@@ -198,7 +200,7 @@ async def test_a_track_is_missing_after_three_404_in_a_row(bench: Bench) -> None
 async def test_410_makes_a_track_missing_at_once(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer({"error": "expired"}, 410))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     (delivery,) = await bench.store.due("studio", limit=9)
     assert delivery.event.type is EventType.MISSING
     assert delivery.event.about.track is None  # type: ignore[union-attr]
@@ -207,16 +209,16 @@ async def test_410_makes_a_track_missing_at_once(bench: Bench) -> None:
 async def test_a_track_that_takes_long_is_told_once_and_polled_on(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(track(created_at=None)))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     bench.clock.move(1799)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert await bench.owed() == []
     bench.clock.move(1)
     for _ in range(3):
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
     assert await bench.owed() == [("track.stalled", "band-room"), ("track.stalled", "studio")]
     bench.api.reply(path_of(watch.audio_id), answer(completed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert await bench.problems() == [
         (Problem.TRACK_STALLED, watch.audio_id, False),
         (Problem.TRACK_STALLED, watch.audio_id, True),
@@ -228,13 +230,13 @@ async def test_a_refused_token_stops_all_polling_for_max_interval_and_is_told_on
     bench.api.otherwise(lambda _request: answer({"error": "Unauthorized", "code": 401}, 401))
     for watch in (first, second, first):
         before = bench.clock.monotonic()
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
         waited = bench.clock.monotonic() - before
         assert (waited == 0) if watch is first and len(bench.api.requests) == 1 else (300 <= waited <= 360)
         assert bench.upstream.is_token_rejected
     bench.api.otherwise(lambda _request: answer(track()))
-    await bench.poller.turn(second)
-    await bench.poller.turn(first)
+    await bench.gathering.turn(second)
+    await bench.gathering.turn(first)
     assert len(bench.api.requests) == 5
     assert (await bench.problems())[0] == (Problem.TOKEN_REJECTED, "useapi.net", False)
     assert [kind for kind, _, resolved in await bench.problems() if not resolved] == [Problem.TOKEN_REJECTED]
@@ -248,14 +250,14 @@ async def test_one_probe_goes_first_after_an_outage_and_the_others_wait_for_thei
     ready = answer(completed())
     bench.api.reply(path_of(first.audio_id), Reply(503), Reply(ready.status, ready.body, delay_until=held))
     bench.api.reply(path_of(second.audio_id), answer(completed(2)))
-    await bench.poller.turn(first)
-    probe = asyncio.create_task(bench.poller.turn(first))
+    await bench.gathering.turn(first)
+    probe = asyncio.create_task(bench.gathering.turn(first))
     await bench.api.until_count(path_of(first.audio_id), 2)
-    await bench.poller.turn(second)
+    await bench.gathering.turn(second)
     assert bench.api.to(path_of(second.audio_id)) == []
     held.set()
     await probe
-    await bench.poller.turn(second)
+    await bench.gathering.turn(second)
     assert (first.is_final, second.is_final) == (True, True)
 
 
@@ -264,13 +266,13 @@ async def test_a_probe_that_is_cancelled_leaves_its_place_to_another(bench: Benc
     never = asyncio.Event()
     bench.api.reply(path_of(first.audio_id), Reply(503), Reply(delay_until=never))
     bench.api.reply(path_of(second.audio_id), answer(completed(2)))
-    await bench.poller.turn(first)
-    probe = asyncio.create_task(bench.poller.turn(first))
+    await bench.gathering.turn(first)
+    probe = asyncio.create_task(bench.gathering.turn(first))
     await bench.api.until_count(path_of(first.audio_id), 2)
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
     never.set()
-    await bench.poller.turn(second)
+    await bench.gathering.turn(second)
     assert second.is_final
 
 
@@ -279,19 +281,19 @@ async def test_an_outage_backs_off_from_interval_to_max_interval(bench: Bench) -
     bench.api.otherwise(lambda _request: Reply(503, "<html>down</html>", content_type="text/html"))
     moments = []
     for _ in range(8):
-        await bench.poller.turn(watch)
+        await bench.gathering.turn(watch)
         moments.append(bench.clock.monotonic())
     waits = [later - earlier for earlier, later in pairwise(moments)]
     for wait, doubled in zip(waits, [15, 30, 60, 120, 240, 300, 300], strict=True):
         assert doubled <= wait <= doubled * 1.2
     bench.api.otherwise(lambda _request: answer(track()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.upstream.token.closed_for(bench.clock.monotonic()) == 0
 
 
 async def test_alerts_hear_of_an_outage_after_ten_minutes(bench: Bench) -> None:
     bench.api.otherwise(lambda _request: Reply(500))
-    await bench.poller.turn(bench.watch())
+    await bench.gathering.turn(bench.watch())
     bench.clock.move(599)
     await bench.upstream.remind()
     assert await bench.problems() == []
@@ -307,7 +309,7 @@ async def test_a_throttled_token_waits_as_long_as_told_also_after_a_restart(benc
             429, '{"error": "slow", "retryAfter": "2026-06-23T12:58:20Z"}', {"Retry-After": "60"}
         )
     )
-    await bench.poller.turn(bench.watch())
+    await bench.gathering.turn(bench.watch())
     closed_for = bench.upstream.token.closed_for(bench.clock.monotonic())
     assert 1200 <= closed_for <= 1440
     stored = (await bench.store.gates())[":useapi"]
@@ -319,13 +321,13 @@ async def test_a_trouble_of_one_account_leaves_the_others_alone(bench: Bench) ->
     ill, well = bench.watch(1, "ill@example.com"), bench.watch(2, "well@example.com")
     bench.api.reply(path_of(ill.audio_id), answer({"error": "account"}, 596))
     bench.api.reply(path_of(well.audio_id), answer(completed(2)))
-    await bench.poller.turn(ill)
-    await bench.poller.turn(well)
+    await bench.gathering.turn(ill)
+    await bench.gathering.turn(well)
     assert well.is_final
     assert (await bench.problems())[0] == (Problem.UPSTREAM_UNREACHABLE, "ill@example.com", False)
     bench.clock.move(20)
     bench.api.reply(path_of(ill.audio_id), answer(completed(1)))
-    await bench.poller.turn(ill)
+    await bench.gathering.turn(ill)
     assert ill.is_final
     assert (Problem.UPSTREAM_UNREACHABLE, "ill@example.com", True) in await bench.problems()
 
@@ -336,15 +338,15 @@ async def test_a_track_that_cannot_be_read_is_told_once_and_tried_slowly(bench: 
     bench.api.reply(path_of(ill.audio_id), answer({"error": "not yours", "code": status}, status))
     bench.api.reply(path_of(well.audio_id), answer(track(2)))
     for _ in range(3):
-        await bench.poller.turn(ill)
-        await bench.poller.turn(well)
+        await bench.gathering.turn(ill)
+        await bench.gathering.turn(well)
         bench.clock.move(299)
-        await bench.poller.turn(ill)
+        await bench.gathering.turn(ill)
         bench.clock.move(2)
     assert len(bench.api.to(path_of(ill.audio_id))) == 3
     assert await bench.problems() == [(Problem.TRACK_UNREADABLE, ill.audio_id, False)]
     bench.api.reply(path_of(ill.audio_id), answer(completed()))
-    await bench.poller.turn(ill)
+    await bench.gathering.turn(ill)
     assert (await bench.problems())[1] == (Problem.TRACK_UNREADABLE, ill.audio_id, True)
 
 
@@ -363,13 +365,13 @@ async def test_a_track_that_cannot_be_read_is_told_once_and_tried_slowly(bench: 
 async def test_a_strange_answer_slows_its_own_track_only(bench: Bench, reply: Reply) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), reply, answer(completed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.upstream.token.closed_for(bench.clock.monotonic()) == 0
     bench.clock.move(14)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert len(bench.api.requests) == 1
     bench.clock.move(5)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert watch.is_final
     assert await bench.problems() == []
 
@@ -389,10 +391,10 @@ async def test_an_answer_that_is_no_api_closes_the_gate_and_loses_nothing(bench:
     watch = bench.watch()
     # NB: aiohttp itself asks once more when a connection breaks during a GET
     bench.api.reply(path_of(watch.audio_id), *([reply] * (2 if reply.drop else 1)), answer(completed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert 15 <= bench.upstream.token.closed_for(bench.clock.monotonic()) <= 18
     bench.clock.move(18)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert watch.is_final
 
 
@@ -415,14 +417,14 @@ async def test_what_a_full_disk_refused_is_told_when_it_recovers(bench: Bench) -
     bench.api.reply(path_of(watch.audio_id), answer(completed()))
     disk = full_disk(bench)
     bench.clock.standing = asyncio.Event()
-    turn = asyncio.create_task(bench.poller.turn(watch))
+    turn = asyncio.create_task(bench.gathering.turn(watch))
     await bench.api.until_count(path_of(watch.audio_id), 1)
     while bench.store.trouble is None:
         await asyncio.sleep(0.01)
     assert not watch.is_final
     assert bench.woken == []
     other = bench.watch(2)
-    await bench.poller.turn(other)
+    await bench.gathering.turn(other)
     assert len(bench.api.requests) == 1, "what cannot be kept is not asked for"
     await make_room(bench, disk)
     bench.clock.standing.set()
@@ -436,7 +438,7 @@ async def test_a_track_taken_off_the_list_while_the_disk_is_full_is_not_told(ben
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(completed()))
     disk = full_disk(bench)
-    turn = asyncio.create_task(bench.poller.turn(watch))
+    turn = asyncio.create_task(bench.gathering.turn(watch))
     while bench.store.trouble is None:
         await asyncio.sleep(0.01)
     watch.is_watched = False
@@ -450,7 +452,7 @@ async def test_a_track_taken_off_the_list_during_its_read_is_not_told(bench: Ben
     held = asyncio.Event()
     reply = answer(completed())
     bench.api.reply(path_of(watch.audio_id), Reply(reply.status, reply.body, delay_until=held))
-    turn = asyncio.create_task(bench.poller.turn(watch))
+    turn = asyncio.create_task(bench.gathering.turn(watch))
     await bench.api.until_count(path_of(watch.audio_id), 1)
     watch.is_watched = False
     held.set()
@@ -463,10 +465,10 @@ async def test_a_turn_that_waits_while_the_token_is_replaced_tells_of_the_new_on
     """Also when it finds the last unfinished track to be ready, after which nobody asks any more."""
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer({"error": "Unauthorized"}, 401), answer(completed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.upstream.is_token_rejected
     bench.clock.standing = asyncio.Event()
-    turn = asyncio.create_task(bench.poller.turn(watch))
+    turn = asyncio.create_task(bench.gathering.turn(watch))
     await asyncio.sleep(0)
     bench.upstream.renew("another token")
     bench.clock.standing.set()
@@ -486,14 +488,14 @@ async def test_what_was_asked_before_an_outage_does_not_end_it(bench: Bench) -> 
     reply = answer(track(1))
     bench.api.reply(path_of(early.audio_id), Reply(reply.status, reply.body, delay_until=held))
     bench.api.reply(path_of(late.audio_id), Reply(503), answer(track(2)))
-    turn = asyncio.create_task(bench.poller.turn(early))
+    turn = asyncio.create_task(bench.gathering.turn(early))
     await bench.api.until_count(path_of(early.audio_id), 1)
-    await bench.poller.turn(late)
+    await bench.gathering.turn(late)
     held.set()
     await turn
     assert bench.upstream.token.failures == 1
     assert early.sighting is not None, "what it says of its track counts all the same"
-    await bench.poller.turn(late)
+    await bench.gathering.turn(late)
     assert bench.upstream.token.failures == 0
 
 
@@ -502,7 +504,7 @@ async def test_no_more_requests_are_under_way_than_allowed(bench: Bench) -> None
     held = asyncio.Event()
     reply = answer(track())
     bench.api.otherwise(lambda _request: Reply(reply.status, reply.body, delay_until=held))
-    turns = [asyncio.create_task(bench.poller.turn(bench.watch(number))) for number in range(6)]
+    turns = [asyncio.create_task(bench.gathering.turn(bench.watch(number))) for number in range(6)]
     await bench.api.until(lambda: len(bench.api.requests) == 2)
     bench.api.reply(path_of("past the limit"), reply)
     await bench.poller.reader.read(bench.reader.url_of("past the limit"))
@@ -518,7 +520,7 @@ async def test_requests_keep_the_pace_however_many_are_due_together(bench: Bench
     )
     bench.api.otherwise(lambda _request: answer(track()))
     before = bench.clock.monotonic()
-    await asyncio.gather(*(bench.poller.turn(bench.watch(number)) for number in range(26)))
+    await asyncio.gather(*(bench.gathering.turn(bench.watch(number)) for number in range(26)))
     assert len(bench.api.requests) == 26
     assert bench.clock.monotonic() - before == pytest.approx(5.0)
 
@@ -528,7 +530,7 @@ async def test_what_a_read_waits_for_the_rate_counts_as_lateness_too(bench: Benc
         interval=timedelta(seconds=15), max_interval=5 * MINUTE, spacing=timedelta(milliseconds=200)
     )
     bench.api.otherwise(lambda _request: answer(track()))
-    await asyncio.gather(*(bench.poller.turn(bench.watch(number), lateness=0.5) for number in range(2)))
+    await asyncio.gather(*(bench.gathering.turn(bench.watch(number), lateness=0.5) for number in range(2)))
     (family,) = bench.metrics.poll_lateness.collect()
     (total,) = (one.value for one in family.samples if one.name == "notifier_poll_lateness_seconds_sum")
     assert total == pytest.approx(0.5 + 0.7)
@@ -536,7 +538,7 @@ async def test_what_a_read_waits_for_the_rate_counts_as_lateness_too(bench: Benc
 
 async def test_a_token_that_the_api_quotes_is_masked_before_anybody_keeps_it(bench: Bench) -> None:
     bench.api.otherwise(lambda _request: answer({"error": "Invalid token user:1-abc"}, 401))
-    await bench.poller.turn(bench.watch())
+    await bench.gathering.turn(bench.watch())
     (delivery,) = await bench.store.due("alerts", limit=9)
     gates = await bench.store.gates()
     kept = json.dumps([public(delivery.event), gates[":useapi"].reason, bench.upstream.trouble])
@@ -547,7 +549,7 @@ async def test_a_token_that_the_api_quotes_is_masked_before_anybody_keeps_it(ben
 async def test_a_late_refusal_of_the_old_token_says_nothing_of_the_new_one(bench: Bench) -> None:
     late = asyncio.Event()
     bench.api.otherwise(lambda _request: Reply(401, '{"error": "Unauthorized"}', delay_until=late))
-    turn = asyncio.create_task(bench.poller.turn(bench.watch()))
+    turn = asyncio.create_task(bench.gathering.turn(bench.watch()))
     await bench.api.until(lambda: len(bench.api.requests) == 1)
     bench.upstream.renew("another token")
     late.set()
@@ -562,7 +564,7 @@ async def test_a_restart_keeps_the_wait_of_its_own_token_only(
     bench: Bench, fingerprint: str, is_kept: bool
 ) -> None:
     bench.api.otherwise(lambda _request: answer({"error": "Unauthorized"}, 401))
-    await bench.poller.turn(bench.watch())
+    await bench.gathering.turn(bench.watch())
     again = Upstream(
         interval=timedelta(seconds=15),
         max_interval=5 * MINUTE,
@@ -582,7 +584,7 @@ async def test_a_restart_keeps_the_wait_of_its_own_token_only(
 async def test_a_token_that_is_renewed_is_tried_while_the_probe_still_waits(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer({"error": "Unauthorized"}, 401), answer(completed()))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     before = bench.clock.monotonic()
 
     async def mend() -> None:
@@ -590,7 +592,7 @@ async def test_a_token_that_is_renewed_is_tried_while_the_probe_still_waits(benc
             await asyncio.sleep(0)
         bench.upstream.renew("another token")
 
-    await asyncio.gather(mend(), bench.poller.turn(watch))
+    await asyncio.gather(mend(), bench.gathering.turn(watch))
     assert watch.is_final
     assert bench.clock.monotonic() - before < 60
 
@@ -599,7 +601,7 @@ async def test_who_stood_in_line_when_the_gate_closed_goes_home(bench: Bench) ->
     bench.poller.limits = Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(1))
     late = asyncio.Event()
     bench.api.otherwise(lambda _request: Reply(503, delay_until=late))
-    turns = [asyncio.create_task(bench.poller.turn(bench.watch(number))) for number in range(6)]
+    turns = [asyncio.create_task(bench.gathering.turn(bench.watch(number))) for number in range(6)]
     await bench.api.until(lambda: len(bench.api.requests) == 1)
     late.set()
     await asyncio.gather(*turns)
@@ -611,13 +613,13 @@ async def test_an_account_in_trouble_never_holds_up_the_probe_of_the_token(bench
     bench.api.reply(path_of(ill.audio_id), answer({"error": "account"}, 596))
     bench.api.reply(path_of(well.audio_id), Reply(502), answer(completed(2)))
     for _ in range(4):
-        await bench.poller.turn(ill)
-    await bench.poller.turn(well)
+        await bench.gathering.turn(ill)
+    await bench.gathering.turn(well)
     bench.clock.standing = asyncio.Event()
-    held = asyncio.create_task(bench.poller.turn(ill))
+    held = asyncio.create_task(bench.gathering.turn(ill))
     await asyncio.sleep(0)
     bench.clock.standing = None
-    await bench.poller.turn(well)
+    await bench.gathering.turn(well)
     assert well.is_final
     held.cancel()
     await asyncio.gather(held, return_exceptions=True)
@@ -627,8 +629,8 @@ async def test_an_account_in_trouble_shows_that_the_token_is_well(bench: Bench) 
     watch = bench.watch()
     refused, ill = answer({"error": "Unauthorized"}, 401), answer({"error": "account"}, 596)
     bench.api.reply(path_of(watch.audio_id), refused, ill)
-    await bench.poller.turn(watch)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
+    await bench.gathering.turn(watch)
     assert bench.upstream.trouble is None
     assert (Problem.TOKEN_REJECTED, "useapi.net", True) in await bench.problems()
 
@@ -636,9 +638,9 @@ async def test_an_account_in_trouble_shows_that_the_token_is_well(bench: Bench) 
 async def test_a_track_that_could_not_be_read_and_is_gone_is_no_longer_unreadable(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer({"error": "no"}, 400), answer({"error": "expired"}, 410))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     bench.clock.move(301)
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     assert await bench.problems() == [
         (Problem.TRACK_UNREADABLE, watch.audio_id, False),
         (Problem.TRACK_MISSING, watch.audio_id, False),
@@ -663,9 +665,9 @@ async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
     bench.api.reply(path_of(well.audio_id), answer(track(2)))
     closed = []
     for _ in range(60):
-        await bench.poller.turn(ill)
+        await bench.gathering.turn(ill)
         closed.append(bench.upstream.token.failures > 0)
-        await bench.poller.turn(well)
+        await bench.gathering.turn(well)
         bench.clock.move(15)
     assert closed.count(True) == 1
     assert len(bench.api.to(path_of(well.audio_id))) == 60
@@ -673,7 +675,7 @@ async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
     assert await bench.problems() == [(Problem.TRACK_UNREADABLE, ill.audio_id, False)]
     bench.api.reply(path_of(ill.audio_id), answer(completed()))
     bench.clock.move(400)
-    await bench.poller.turn(ill)
+    await bench.gathering.turn(ill)
     assert ill.is_final
     assert (await bench.problems())[1] == (Problem.TRACK_UNREADABLE, ill.audio_id, True)
 
@@ -681,12 +683,12 @@ async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
 async def test_an_api_that_fails_on_all_tracks_is_an_outage_and_no_tracks_fault(bench: Bench) -> None:
     first, second = bench.watch(1), bench.watch(2)
     bench.api.otherwise(lambda _request: answer(track()))
-    await bench.poller.turn(first)
-    await bench.poller.turn(second)
+    await bench.gathering.turn(first)
+    await bench.gathering.turn(second)
     bench.api.otherwise(lambda _request: Reply(500))
     for _ in range(4):
-        await bench.poller.turn(first)
-        await bench.poller.turn(second)
+        await bench.gathering.turn(first)
+        await bench.gathering.turn(second)
     assert bench.upstream.token.failures == 8
     assert (first.failures, second.failures) == (0, 0)
 
@@ -696,9 +698,9 @@ async def test_a_connection_that_is_refused_is_no_tracks_fault(bench: Bench) -> 
     bench.api.otherwise(lambda _request: answer(track()))
     for _ in range(3):
         await bench.api.stop()
-        await bench.poller.turn(first)
+        await bench.gathering.turn(first)
         await bench.api.start()
-        await bench.poller.turn(second)
+        await bench.gathering.turn(second)
     assert (first.failures, bench.upstream.successes) == (0, 3)
 
 
@@ -708,7 +710,7 @@ async def test_statuses_made_up_for_each_read_fill_neither_log_nor_memory(bench:
     watch = bench.watch()
     with structlog.testing.capture_logs() as logged:
         for _ in range(110):
-            await bench.poller.turn(watch)
+            await bench.gathering.turn(watch)
             bench.clock.move(60)
     assert watch.sighting is not None
     assert watch.sighting.status == "STEP 109"
@@ -722,7 +724,7 @@ async def test_the_next_read_counts_on_the_schedules_clock_also_where_the_machin
     bench.clock.suspend(timedelta(hours=8))
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer(track(created_at="2026-06-23T20:38:10Z")))
-    await bench.poller.turn(watch, lateness=2.0)
+    await bench.gathering.turn(watch, lateness=2.0)
     assert watch.phase == bench.clock.awake() - 2
     assert watch.life is not None
     assert watch.life.born == bench.clock.awake() - 10
@@ -736,11 +738,11 @@ async def test_how_long_a_track_took_is_learned_with_its_end_and_what_a_hint_tol
     made, ended = "2026-06-23T12:38:10Z", "2026-06-23T12:38:40Z"
     ready = completed(created_at=made, updated_at=ended)
     bench.api.reply(path_of(watch.audio_id), answer(track(created_at=made)), answer(ready))
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     bench.clock.move(25)
     if is_hinted:
         watch.hinted_at = bench.clock.monotonic()
-    await bench.poller.turn(watch)
+    await bench.gathering.turn(watch)
     (ending,) = await bench.store.endings()
     assert (ending.audio_id, ending.model, ending.seconds) == (watch.audio_id, "music-2.6", 30.0)
     assert ending.gain == (None if is_hinted else pytest.approx(5 / 15)), "fixed reads: :20, :35, :50"

@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from random import Random
 
 from notifier.gathering import Gathering
 from notifier.metrics import Metrics
@@ -56,7 +55,5 @@ class Bench:
 async def gathering_at(api: Server, store: Store, *, is_on: bool = True) -> AsyncIterator[Bench]:
     """Take turns at an API, with lists or without."""
     clock = ManualClock()
-    async with asking(api, store, clock) as asker:
-        poller, upstream = asker.poller, asker.upstream
-        gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=is_on)
-        yield Bench(api, store, clock, upstream, poller, gathering, asker.metrics)
+    async with asking(api, store, clock, reads_lists=is_on) as asker:
+        yield Bench(api, store, clock, asker.upstream, asker.poller, asker.gathering, asker.metrics)

@@ -10,6 +10,7 @@ from random import Random
 from notifier.config import Useapi
 from notifier.document import Scalar
 from notifier.event import EventType
+from notifier.gathering import Gathering
 from notifier.metrics import Metrics
 from notifier.mistake import Place
 from notifier.poller import Limits, Poller
@@ -35,6 +36,8 @@ class Asker:
     metrics: Metrics
     meter: Meter
     poller: Poller
+    gathering: Gathering
+    """What takes turns."""
 
 
 def scalar(text: str) -> Scalar:
@@ -48,6 +51,7 @@ async def asking(
     clock: ManualClock,
     *,
     alerts: tuple[str, ...] = (),
+    reads_lists: bool = False,
     wake: Callable[[tuple[str, ...]], None] = lambda _targets: None,
 ) -> AsyncIterator[Asker]:
     """Read tracks at an API that lives by the same clock."""
@@ -78,7 +82,8 @@ async def asking(
         reporter=reporter,
         meter=meter,
     )
+    gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=reads_lists)
     try:
-        yield Asker(reader, reporter, upstream, metrics, meter, poller)
+        yield Asker(reader, reporter, upstream, metrics, meter, poller, gathering)
     finally:
         await reader.close()
