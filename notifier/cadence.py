@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 _QUICKEST_START = 1.0
+MOMENT = 0.02
+"""What is due within so many seconds comes up together and is one; so late is each at the most for that."""
 _TOGETHER = 0.01
 """Within how many seconds reads are put together: waking up for each costs a good part of reading it."""
 _HEADROOM = 1.05

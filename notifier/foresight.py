@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
+from notifier.cadence import MOMENT
 from notifier.durations import Durations, Ending
 from notifier.hazard import HORIZON
 from notifier.inspection import Course, gain, next_gap, saved_after
@@ -22,8 +23,6 @@ _TOLERANCE = 2.0
 """By how many seconds what the API dates may differ from what was seen: it dates to the second."""
 _TICK = 1.0
 """How exactly the API's clock is known, in seconds."""
-_MOMENT = 0.02
-"""Reads that are due within so many seconds are one."""
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -35,7 +34,7 @@ class Budget:
 
     def spend(self, at: float, interval: float) -> None:
         """Note a read that was due at a moment."""
-        if at - self.read_at < _MOMENT:
+        if at - self.read_at < MOMENT:
             return
         gap = at - self.read_at if self.read_at > float("-inf") else interval
         self.saved = saved_after(self.saved, gap, interval=interval)

@@ -20,9 +20,10 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
+from notifier.cadence import MOMENT
 from notifier.clock import until_next_second
 from notifier.foresight import Foresight
-from notifier.timetable import MOMENT, Tasks, Timetable
+from notifier.timetable import Tasks, Timetable
 from notifier.useapi import account_of
 from notifier.watched import Watched
 

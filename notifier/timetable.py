@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLookupError
 
-MOMENT = 0.02
-"""Within how many seconds jobs come up together; so late is each at the most for that."""
+from notifier.cadence import MOMENT
+
 _MOST_TOGETHER = 250
 """How many jobs are begun at once; before the others the loop sees to whatever else there is."""
 _LEAST_LEFT_OVER = 100

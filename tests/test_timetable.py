@@ -11,7 +11,8 @@ from apscheduler.triggers.date import DateTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.timetable import MOMENT, Tasks, Timetable
+from notifier.cadence import MOMENT
+from notifier.timetable import Tasks, Timetable
 from tests.support.servers import PATIENCE
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
