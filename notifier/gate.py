@@ -40,6 +40,8 @@ class Passage:
     is_probe: bool
     epoch: int = 0
     """How often the gate had been reopened by then; what came before concerns another remote end."""
+    is_suspect: bool = False
+    """Whether it may be its own request that fails: then another one had better be the probe."""
 
 
 class Gate:
@@ -55,6 +57,8 @@ class Gate:
         self._told_until = float("-inf")
         """What the other side has asked for, which nobody may."""
         self._probe: Passage | None = None
+        self._has_left = False
+        """Whether the request of the probe is under way."""
         self._epoch = 0
         self.failures = 0
         self.reason: str | None = None
@@ -80,18 +84,28 @@ class Gate:
         is_open = self.state(now) is GateState.OPEN
         return is_open and (not self._starts or now - self._starts[-1] > _LONGEST_PERIOD)
 
-    def claim(self) -> Passage | None:
+    def claim(self, *, is_suspect: bool = False) -> Passage | None:
         """Ask to go through once `remaining` is over; None when somebody else must go first.
 
-        With a closed gate the first who asks becomes the probe. Whoever holds a passage ends it with
-        `succeeded`, `failed` or `pause` when there is an answer, and with `release` in any case.
+        With a closed gate the first who asks becomes the probe; a suspect only until another asks. Whoever
+        holds a passage ends it with `succeeded`, `failed` or `pause` when there is an answer, and with
+        `release` in any case.
         """
-        if self.is_paused or (self.failures and self._probe is not None):
+        if self.is_paused or (self.failures and not self._is_free(is_suspect=is_suspect)):
             return None
-        passage = Passage(is_probe=self.failures > 0, epoch=self._epoch)
+        passage = Passage(self.failures > 0, self._epoch, is_suspect)
         if passage.is_probe:
             self._probe = passage
+            self._has_left = False
         return passage
+
+    def _is_free(self, *, is_suspect: bool) -> bool:
+        """Say whether the place of the probe may be taken."""
+        return self._probe is None or (self._probe.is_suspect and not (is_suspect or self._has_left))
+
+    def allows(self, passage: Passage) -> bool:
+        """Say whether a passage still is the right to send: the gate is open, or its holder is the probe."""
+        return not self.failures or passage is self._probe
 
     def is_current(self, passage: Passage) -> bool:
         """Say whether an answer still concerns what is behind the gate: not once it was reopened since."""
@@ -107,8 +121,9 @@ class Gate:
             self._probe = None
 
     def enter(self, now: float) -> None:
-        """Note that a request leaves now, for the pace."""
+        """Note that a request leaves now, for the pace; while the gate is closed it is the probe's."""
         self._starts.append(now)
+        self._has_left = True
 
     def _paced_for(self, now: float) -> float:
         if self._pace is None or len(self._starts) < self._pace.count:

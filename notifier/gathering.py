@@ -56,6 +56,10 @@ async def _nobody(_account: str, _page: Page) -> None:
     return
 
 
+def _is_suspect(watch: Watched) -> bool:
+    return watch.is_suspect
+
+
 def _always() -> bool:
     return True
 
@@ -278,7 +282,8 @@ class Gathering:
         room = self._room(account)
         known = self._list(room)
         try:
-            async with known.flight, self._poller.passing(account, is_wanted) as passages:
+            passing = self._poller.passing(account, is_wanted, is_suspect=known.blamed_at is not None)
+            async with known.flight, passing as passages:
                 if passages is None:
                     return None
                 ask = partial(self._poller.ask_page, account, offset)
@@ -303,7 +308,9 @@ class Gathering:
                 self._set_out(known, group)
                 group.over.set()
         elif self._upstream.is_closed(room.account):
-            return  # as who finds a gate closed; a page that the probe comes back with tells of it, too
+            # NB: a page that the probe comes back with tells of it, too; only a suspect's place is taken
+            await self._poller.read(watch, due=due)
+            return
         else:
             group.join(watch, due, self._clock.monotonic())
             await group.over.wait()
@@ -325,7 +332,9 @@ class Gathering:
         self._count(room)
 
     async def _send(self, room: _Room, group: _Group) -> None:
-        async with self._poller.passing(room.account, group.is_wanted) as passages:
+        is_suspect = all(map(_is_suspect, group.left.values()))
+        passing = self._poller.passing(room.account, group.is_wanted, is_suspect=is_suspect)
+        async with passing as passages:
             if passages is None:
                 group.left.clear()
                 return
@@ -354,7 +363,7 @@ class Gathering:
         pages = known.places.plan(group.left, waiting=self._waiting(room)).pages
         if pages:
             return await self._page(room, group, [*pages.items()])
-        watch = next(watch for watch in group.left.values() if watch.is_watched)
+        watch = min((watch for watch in group.left.values() if watch.is_watched), key=_is_suspect)
         return _Alone(watch, await self._poller.ask(watch, group.dues[watch.audio_id]))
 
     async def _page(self, room: _Room, group: _Group, pages: Sequence[tuple[int, Sequence[str]]]) -> _Pages:

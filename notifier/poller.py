@@ -77,10 +77,13 @@ class _Passing:
     NB: not made of generators, which cost more than all else that a turn does beside its request.
     """
 
-    __slots__ = ("_account", "_clock", "_is_wanted", "_passed", "_token")
+    __slots__ = ("_account", "_clock", "_is_suspect", "_is_wanted", "_passed", "_token")
 
-    def __init__(self, account: Gate, token: Gate, is_wanted: Callable[[], bool], clock: Clock) -> None:
+    def __init__(
+        self, account: Gate, token: Gate, is_wanted: Callable[[], bool], clock: Clock, *, is_suspect: bool
+    ) -> None:
         self._account = account
+        self._is_suspect = is_suspect
         self._token = token
         self._is_wanted = is_wanted
         self._clock = clock
@@ -105,18 +108,24 @@ class _Passing:
     async def _pass(self, gate: Gate) -> Passage | None:
         """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first.
 
-        The wait ends early for what is not wanted any more: a track that has left the watchlist.
+        The wait ends early for what is not wanted any more, as a track that has left the watchlist, and for a
+        suspect whose place another one has taken.
         """
         passage = self._claim(gate)
         if passage is None:
             return None
-        while self._is_wanted() and (wait := gate.closed_for(self._clock.monotonic())) > 0:
+        while (
+            self._is_wanted()
+            and gate.allows(passage)
+            and (wait := gate.closed_for(self._clock.monotonic())) > 0
+        ):
             await self._clock.sleep(min(wait, _LOOK_AGAIN))
-        # reopened meanwhile: it is the new token whose answer counts
-        return passage if gate.is_current(passage) else self._claim(gate)
+        if not gate.is_current(passage):
+            return self._claim(gate)  # reopened meanwhile: it is the new token whose answer counts
+        return passage if gate.allows(passage) else None
 
     def _claim(self, gate: Gate) -> Passage | None:
-        passage = gate.claim()
+        passage = gate.claim(is_suspect=self._is_suspect)
         if passage is not None:
             self._passed.append((gate, passage))
         return passage
@@ -182,7 +191,8 @@ class Poller:
         def is_wanted() -> bool:
             return watch.is_watched
 
-        async with self.passing(account_of(watch.audio_id), is_wanted) as passages:
+        account = account_of(watch.audio_id)
+        async with self.passing(account, is_wanted, is_suspect=watch.is_suspect) as passages:
             if passages is None:
                 return None
             left = await self.paced(passages, is_wanted, partial(self.ask, watch, due))
@@ -192,9 +202,10 @@ class Poller:
             await self.take(watch, reading, passages, phase=due if keeps_phase else at, at=at)
             return reading
 
-    def passing(self, account: str, is_wanted: Callable[[], bool]) -> "_Passing":
+    def passing(self, account: str, is_wanted: Callable[[], bool], *, is_suspect: bool = False) -> "_Passing":
         """Pass the gates of an account and of the token; None when somebody else goes first."""
-        return _Passing(self._upstream.gate_of(account), self._upstream.token, is_wanted, self._clock)
+        gate, token = self._upstream.gate_of(account), self._upstream.token
+        return _Passing(gate, token, is_wanted, self._clock, is_suspect=is_suspect)
 
     async def paced(
         self, passages: Passages, is_wanted: Callable[[], bool], ask: Callable[[], Awaitable[Got]]
@@ -253,8 +264,7 @@ class Poller:
 
         NB: nobody keeps the address of a watch that is gone up to date; a new token must not go there.
         """
-        is_open = not self._upstream.token.failures or passage.is_probe
-        return is_open and self._store.trouble is None
+        return self._upstream.token.allows(passage) and self._store.trouble is None
 
     async def take(
         self, watch: Watched, reading: Reading, passages: Passages, *, phase: float, at: float

@@ -90,6 +90,14 @@ class Watched:
         return self.hinted_at > self.told_of
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether the last request for it failed, so that another one shows better whether the API is well.
+
+        NB: one that always fails would else go first as the probe each time, and others find the gate closed.
+        """
+        return self.blamed_at is not None
+
+    @property
     def is_final(self) -> bool:
         """Whether nothing more can happen to the track."""
         return self.sighting is not None and self.sighting.is_final

@@ -78,6 +78,41 @@ def test_the_first_after_a_failure_is_the_probe_and_goes_alone() -> None:
     assert one.claim() is None
 
 
+def suspected(one: Gate) -> Passage:
+    passage = one.claim(is_suspect=True)
+    assert passage is not None
+    return passage
+
+
+def test_a_suspect_is_the_probe_only_until_another_one_asks() -> None:
+    one = gate()
+    fail(one, 100)
+    suspect = suspected(one)
+    assert one.claim(is_suspect=True) is None
+    assert one.allows(suspect)
+
+    probe = through(one)
+
+    assert probe.is_probe
+    assert (one.allows(suspect), one.allows(probe)) == (False, True)
+    one.release(suspect)
+    assert one.claim() is None
+    one.succeeded()
+    assert one.allows(suspect), "the gate is open to all"
+
+
+def test_nobody_takes_the_place_of_a_suspect_whose_request_has_left() -> None:
+    one = gate()
+    one.enter(99)
+    fail(one, 100)
+    suspect = suspected(one)
+    one.enter(105)
+
+    assert one.claim() is None
+    one.release(suspect)
+    assert one.allows(through(one))
+
+
 def test_a_probe_that_succeeds_opens_the_gate() -> None:
     one = gate()
     fail(one, 100)
@@ -449,17 +484,29 @@ class Story(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule()
-    def claim(self) -> None:
-        passage = self.gate.claim()
+    @rule(is_suspect=st.booleans())
+    def claim(self, *, is_suspect: bool) -> None:
+        """Ask to go through, and leave at once unless as a suspect, whom another one may still relieve."""
+        is_probe_suspect = self.probe is not None and self.probe.is_suspect
+        passage = self.gate.claim(is_suspect=is_suspect)
         if passage is None:
             return
         assert not self.is_paused
         assert passage.is_probe == (self.gate.failures > 0)
         if passage.is_probe:
-            assert self.probe is None
+            assert self.probe is None or (is_probe_suspect and not is_suspect)
             self.probe = passage
+        if not is_suspect:
+            self.gate.enter(self.now)
         self.under_way.append(passage)
+
+    @invariant()
+    def one_at_most_is_let_through_a_closed_gate(self) -> None:
+        allowed = [one for one in self.under_way if self.gate.allows(one)]
+        if self.gate.failures:
+            assert allowed in ([], [self.probe])
+        else:
+            assert allowed == self.under_way
 
     @precondition(lambda self: self.under_way)
     @rule()

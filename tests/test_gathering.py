@@ -456,6 +456,21 @@ async def test_turns_that_find_the_gate_closed_go_home_while_one_waits_for_all(b
     assert all(watch.sighting is not None for watch in watches)
 
 
+async def test_a_track_that_always_fails_holds_up_neither_its_own_account_nor_another(bench: Bench) -> None:
+    """Nor does a list that answers to nobody."""
+    bench.api.reply(path_of(audio_id(1)), Reply(500))
+    api = Catalogue(bench.api, LISTED)
+    list_fails(api, *[Reply(500)] * 50)
+    other = bench.watch(9, "you@example.com")
+    bench.api.reply(path_of(other.audio_id), answer(track(9)))
+    watches = [bench.watch(1), *bench.watches(LISTED), other]
+    for _ in range(12):
+        await bench.tick(watches)
+    assert bench.upstream.token.failures == 0
+    for watch in watches[1:]:
+        assert len(bench.api.to(path_of(watch.audio_id))) >= 7, watch.audio_id
+
+
 async def test_a_track_taken_off_the_watchlist_is_told_of_by_no_page(bench: Bench) -> None:
     api = Catalogue(bench.api, LISTED)
     gone, *others = bench.watches(LISTED)

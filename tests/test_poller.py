@@ -680,6 +680,43 @@ async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
     assert (await bench.problems())[1] == (Problem.TRACK_UNREADABLE, ill.audio_id, True)
 
 
+async def test_tracks_that_always_fail_first_leave_it_to_another_to_show_that_the_api_is_well(
+    bench: Bench,
+) -> None:
+    """Turns that are due together begin in the same order each time, here with those that always fail."""
+    ill, well = [bench.watch(number) for number in (1, 2, 3)], [bench.watch(4), bench.watch(5)]
+    for watch in ill:
+        bench.api.reply(path_of(watch.audio_id), Reply(500))
+    for watch in well:
+        bench.api.reply(path_of(watch.audio_id), answer(track()))
+    for _ in range(12):
+        bench.clock.standing = asyncio.Event()
+        turns = [asyncio.create_task(bench.gathering.turn(watch)) for watch in [*ill, *well]]
+        await asyncio.sleep(0)
+        bench.clock.standing.set()
+        await asyncio.gather(*turns)
+        bench.clock.move(15)
+    assert bench.upstream.token.failures == 0
+    assert all(watch.failures > 0 for watch in ill), "it is known whose fault it is"
+    assert all(len(bench.api.to(path_of(watch.audio_id))) >= 8 for watch in well)
+
+
+async def test_a_suspect_that_waits_makes_room_for_another_one(bench: Bench) -> None:
+    ill, well = bench.watch(1), bench.watch(2)
+    bench.api.reply(path_of(ill.audio_id), Reply(500))
+    bench.api.reply(path_of(well.audio_id), answer(track(2)))
+    await bench.gathering.turn(ill)
+    bench.clock.standing = asyncio.Event()
+    first = asyncio.create_task(bench.gathering.turn(ill))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(bench.gathering.turn(well))
+    await asyncio.sleep(0)
+    bench.clock.standing.set()
+    await asyncio.gather(first, second)
+    assert len(bench.api.to(path_of(ill.audio_id))) == len(bench.api.to(path_of(well.audio_id))) == 1
+    assert bench.upstream.token.failures == 0
+
+
 async def test_an_api_that_fails_on_all_tracks_is_an_outage_and_no_tracks_fault(bench: Bench) -> None:
     first, second = bench.watch(1), bench.watch(2)
     bench.api.otherwise(lambda _request: answer(track()))
