@@ -734,7 +734,7 @@ async def test_a_connection_that_is_refused_is_no_tracks_fault(bench: Bench) -> 
     first, second = bench.watch(1), bench.watch(2)
     bench.api.otherwise(lambda _request: answer(track()))
     for _ in range(3):
-        await bench.api.stop()
+        await bench.api.pause()
         await bench.gathering.turn(first)
         await bench.api.start()
         await bench.gathering.turn(second)

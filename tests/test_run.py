@@ -88,7 +88,7 @@ async def test_a_message_survives_a_kill_between_detection_and_delivery(
 ) -> None:
     """Each target has the message exactly once when the daemon dies before it could deliver."""
     api.reply(path_of(audio_id(1)), answer(track()), answer(completed()))
-    await receiver.stop()
+    await receiver.pause()
     async with daemon(place.write(1)) as running:
         await running.logged("delivery.retry_scheduled", 3)
         running.kill()

@@ -1,6 +1,5 @@
 import asyncio
 import contextlib
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,7 +9,7 @@ from yarl import URL
 
 from notifier.answer import Answer, Unreachable
 from notifier.wire import Wire
-from tests.support.servers import Reply, Server, raw_server
+from tests.support.servers import Reply, Server, free_port, raw_server
 
 SECOND = timedelta(seconds=1)
 
@@ -21,13 +20,6 @@ async def wire() -> AsyncIterator[Wire]:
         timeout=30 * SECOND, connections=4, largest_answer=1000, headers={"X-Ours": "yes"}
     ) as wire:
         yield wire
-
-
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 async def test_an_answer_comes_back_whole_with_headers_in_any_case(wire: Wire, api: Server) -> None:
@@ -127,7 +119,7 @@ async def test_an_answer_whose_body_drips_past_the_timeout_comes_back_as_far_as_
 
 
 async def test_a_refused_connection_reads_as_a_sentence(wire: Wire) -> None:
-    port = closed_port()
+    port = free_port()
     answer = await wire.send("GET", URL(f"http://127.0.0.1:{port}/secret"))
     assert answer == Unreachable(f"no connection to 127.0.0.1:{port}: Connection refused")
 
@@ -195,7 +187,7 @@ async def test_a_knock_that_fails_reads_like_a_request_that_fails(
     unsigned = await asyncio.start_server(Silent().handle, "127.0.0.1", 0, ssl=certificate)
     async with unsigned:
         foreign = f"https://localhost:{unsigned.sockets[0].getsockname()[1]}/a"
-        for url in (f"http://127.0.0.1:{closed_port()}/a", "http://nowhere.invalid/a", f"{plain}/a", foreign):
+        for url in (f"http://127.0.0.1:{free_port()}/a", "http://nowhere.invalid/a", f"{plain}/a", foreign):
             sent, knocked = await wire.send("GET", URL(url)), await wire.knock(URL(url))
             assert isinstance(sent, Unreachable)
             assert knocked == sent

@@ -1,21 +1,19 @@
 """The daemon's own listener: which requests it answers, and where it may listen without a warning."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.process import daemon
+from tests.support.servers import free_port
 from tests.support.watchlists import BASE, loaded, mistakes
 
 
 @pytest.fixture
 async def port(tmp_path: Path) -> AsyncIterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     file = tmp_path / "watchlist.yaml"
     http = f"{{listen: '127.0.0.1:{port}', hosts: [notifier.example.com]}}"
     file.write_text(

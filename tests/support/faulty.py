@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.machine import needs
-from tests.support.servers import PATIENCE
+from tests.support.servers import PATIENCE, free_port
 
 
 class Fault(StrEnum):
@@ -62,7 +62,7 @@ class Line:
         """What new connections begin with; None for nothing of the kind, as if somebody had forgotten it."""
         self._origin = "https://localhost" if tls else "http://127.0.0.1"
         self._behind = urlsplit(server_url).port
-        self._port = 0
+        self._port = free_port()
         self._fault = Fault.NONE
         self._door: socket.socket | None = None
         self._handlers: set[asyncio.Task[None]] = set()
@@ -83,7 +83,6 @@ class Line:
         elif fault is not Fault.REFUSED and self._door is None:
             self._door = socket.create_server(("127.0.0.1", self._port), backlog=1024)
             self._door.setblocking(False)
-            self._port = self._door.getsockname()[1]
             loop.add_reader(self._door, self._open, self._door)
 
     async def end(self) -> None:

@@ -82,6 +82,11 @@ class Server:
             await self._runner.cleanup()
             self._runner = None
 
+    async def pause(self) -> None:
+        """Refuse connections until it is started again, on a port that stays its own."""
+        await self.stop()
+        free_port(self._port)
+
     def reply(self, path: str, *replies: Reply) -> None:
         """Answer a path with these from now on, one after the other; the last one stays."""
         self._replies[path] = deque(replies)
@@ -134,10 +139,20 @@ class Server:
         return self.to(path)
 
 
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+_kept: list[socket.socket] = []
+"""What keeps ports from being given to others, until this process ends."""
+
+
+def free_port(port: int = 0) -> int:
+    """Return a port of the loopback, by default any, that nobody listens on but who is told of it.
+
+    NB: bound and not listened on, it is given to nobody who asks the system for any port, as the servers of
+    other tests do by the dozen while a daemon comes up; who asks for this one gets it, by `SO_REUSEADDR`.
+    """
+    _kept.append(kept := socket.socket())
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", port))
+    return int(kept.getsockname()[1])
 
 
 @contextlib.asynccontextmanager
