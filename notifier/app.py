@@ -182,6 +182,8 @@ class App:
             clock_offset=engine.polling.clock_offset,
             mask=self.reloader.masker.mask,
             looked_at=engine.polling.looked_at(),
+            counted=engine.polling.meter.counted,
+            written=engine.polling.meter.written,
         )
 
     def _handle_signals(self) -> None:

@@ -69,7 +69,8 @@ class Meter:
         self._now = now
         self._period = period
         """Returns how many seconds fixed polling would let pass where an interval says so many."""
-        self._written = NOTHING
+        self.written = NOTHING
+        """What of it is written down."""
         self.track = 0
         self.list = 0
         self.fixed = 0.0
@@ -84,13 +85,18 @@ class Meter:
             self.fixed += (now - before) / self._period(metered.interval.total_seconds())
 
     @property
+    def counted(self) -> Usage:
+        """What was counted, written down or not."""
+        return Usage(self.track, self.list, self.fixed)
+
+    @property
     def unwritten(self) -> Usage:
         """What was counted and is not written down yet."""
-        return Usage(self.track, self.list, self.fixed) + self._written * -1
+        return self.counted + self.written * -1
 
     def wrote(self, usage: Usage) -> None:
         """Note that so much is written down."""
-        self._written += usage
+        self.written += usage
 
 
 def hour_of(now: datetime) -> datetime:

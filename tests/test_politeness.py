@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -122,6 +123,8 @@ async def test_what_was_asked_is_kept_and_shown_with_what_it_saves(scene: Polite
         assert 0 < shown["list"] <= lists
         assert shown["saved"] > 0.5
         assert shown["fixed"] > 2 * shown["requests"]
+        page = await scene.get("/")
+        assert re.search(r"<small>\d+ requests in the last hour, \d+ % fewer than reading each track", page)
         seen = Scrape(await scene.get("/metrics"))
         assert seen("notifier_api_fixed_reads_total") >= shown["fixed"] - 1
         assert await running.stop() == 0

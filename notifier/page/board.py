@@ -16,6 +16,7 @@ from notifier.page.wording import Known, Situation, View
 from notifier.report import headings
 from notifier.store import StorageError, Store
 from notifier.track import Track
+from notifier.usage import DAY, hour_of
 
 _RECENT, _DEAD = 12, 10
 _MOST_RENDERED = 32
@@ -77,7 +78,7 @@ class StatusPage:
         """Return what differs whenever the page would, but for the passing of time."""
         now = self._situation()
         try:
-            known, stale = await self._current(now.config)
+            known, stale = await self._current(now)
         except StorageError as error:
             return str(error), now.mark
         return known.revision, stale, now.mark
@@ -88,7 +89,7 @@ class StatusPage:
         Who asks for the same within a second gets the same: a crowd costs no more than one reader.
         """
         situation, query, now = self._situation(), asked(parameters), self._clock.now()
-        known, stale = await self._current(situation.config)
+        known, stale = await self._current(situation)
         of = (known.good_until, stale, situation.mark, now.replace(microsecond=0))
         before = self._rendered.get(query)
         if before is not None and before.of == of:
@@ -112,26 +113,27 @@ class StatusPage:
         except (StorageError, TimeoutError):
             return {}
 
-    async def _current(self, config: Config) -> tuple[_Reading, str | None]:
+    async def _current(self, now: Situation) -> tuple[_Reading, str | None]:
         """Return what is known, read again if something has changed, and why it is not if it is not."""
         if self._reading.locked() and self._known is not None:
             return self._known, self._stale
         async with self._reading:
             try:
                 async with asyncio.timeout(self._patience):
-                    known, self._stale = await self._read(config), None
+                    known, self._stale = await self._read(now), None
             except (StorageError, TimeoutError) as error:
                 if self._known is None:
                     raise error if isinstance(error, StorageError) else StorageError(_SLOW) from None
                 known, self._stale = self._known, str(error) or _SLOW
             return known, self._stale
 
-    async def _read(self, config: Config) -> _Reading:
-        known, began = self._known, perf_counter()
+    async def _read(self, now: Situation) -> _Reading:
+        known, began, config = self._known, perf_counter(), now.config
         is_same = known is not None and known.config is config
         if known is not None and is_same and began < known.good_until:
             return known
-        revision = await self._store.revision()
+        # NB: usage may be written down before it counts as that
+        revision = await self._store.revision(), now.written
         if known is not None and is_same and known.revision == revision:
             return known
         accounts = {entry.key for entry in config.accounts}
@@ -139,7 +141,8 @@ class StatusPage:
         labels = {watch.audio_id: watch.name for watch in config.tracks}
         brought = headings(config, glance.followed)
         catalogue = await asyncio.to_thread(arrange, glance.tracks, labels, brought)
-        facts = Known(glance, catalogue, await self._learn(catalogue))
+        hours = await self._store.usage(since=hour_of(self._clock.now()) - DAY)
+        facts = Known(glance, catalogue, await self._learn(catalogue), hours, now.written)
         ended = perf_counter()
         rest = min((ended - began) * _SHARE, _LONGEST_REST)
         self._known = _Reading(revision, config, facts, ended + rest)

@@ -118,6 +118,8 @@ class Page:
     loaded: Moment
     api: str
     api_tone: Tone
+    usage: str | None
+    """How much the API is asked, and what that saves."""
     choices: Sequence[Choice]
     selection: Selection
     tracks: Sequence[TrackView]

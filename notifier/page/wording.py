@@ -24,6 +24,7 @@ from notifier.report import AWAY, account_status
 from notifier.store import Backlog, Glance, StoredGate, Told, TrackLine
 from notifier.text import clean, minutes, one_line, shorten
 from notifier.track import Track
+from notifier.usage import DAY, HOUR, NOTHING, Usage, of_the_last, rhythm, words
 
 _LONGEST_NAME, _LONGEST_ANSWER, _LONGEST_PROMPT, _LONGEST_STATUS = 120, 300, 600, 24
 _WORDS = {
@@ -73,6 +74,10 @@ class Situation:
     """When the lists of accounts were last looked at."""
     mask: Callable[[str], str] = str
     """Takes out of a text what must not be shown."""
+    counted: Usage = NOTHING
+    """What this run has asked the API."""
+    written: Usage = NOTHING
+    """What of that the state file knows."""
 
     @property
     def mark(self) -> object:
@@ -87,6 +92,10 @@ class Known:
     glance: Glance
     catalogue: Catalogue
     experience: Experience
+    hours: Mapping[datetime, Usage]
+    """What the API was asked, by the hour."""
+    written: Usage
+    """What of this run is in that."""
 
 
 class View:
@@ -117,6 +126,7 @@ class View:
             loaded=self._ago(situation.loaded_at),
             api=api,
             api_tone=api_tone,
+            usage=self._usage(),
             choices=[*self._choices(selection.query)],
             selection=selection,
             tracks=[self._track(line, tracks.get(line.audio_id)) for line in selection.lines],
@@ -155,6 +165,14 @@ class View:
             return "answers", Tone.GOOD
         until = f", next try {self._in(gate.remaining(self._now))}" if gate.until is not None else ""
         return f"{gate.state}: {self._line(gate.reason or '')}{until}", _TONES[gate.state]
+
+    def _usage(self) -> str | None:
+        """Say how much the API is asked, if it was in the last day."""
+        hours, unwritten = self._known.hours, self._situation.counted + self._known.written * -1
+        if not of_the_last(DAY, hours, self._now) + unwritten:
+            return None
+        last_hour = of_the_last(HOUR, hours, self._now) + unwritten
+        return words(last_hour, "in the last hour", rhythm(self._situation.config.intervals))
 
     def _track(self, line: TrackLine, track: Track | None) -> TrackView:
         standing, name = self._known.catalogue.standing(line), self._known.catalogue.name(line)

@@ -22,6 +22,7 @@ from notifier.secret import Masker
 from notifier.store import Owed, Settlement, Store, StoredGate
 from notifier.track import compact_json, parse
 from notifier.transition import Sighting
+from notifier.usage import DAY, Usage, hour_of
 from notifier.web import Health, Site, Views
 from tests.support.clocks import ManualClock
 from tests.support.hostile import NASTY, URLS
@@ -211,6 +212,7 @@ async def typical(author: Author) -> None:
     await author.delivered("band-room", status=200, answer="ok")
     await author.delivered("studio", status=200)
     await author.delivered("archive", status=204)
+    await author.store.add_usage(hour_of(NOW), Usage(62, 57, 341.0), kept_from=NOW - DAY)
 
 
 async def broken(author: Author) -> None:

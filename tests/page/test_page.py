@@ -22,6 +22,7 @@ from notifier.page.catalogue import PER_PAGE
 from notifier.store import StorageError, Store
 from notifier.track import parse
 from notifier.transition import Sighting
+from notifier.usage import DAY, Meter, Usage, hour_of
 from tests.browser.scenes import (
     MINUTE,
     NOW,
@@ -98,6 +99,48 @@ async def test_an_afternoon(tmp_path: Path) -> None:
     assert row(page, "band-room", "targets") == "band-room slack open 0 0 6"
     assert 'src="https://media.example.com/14.mp3"' in page
     assert "Dead letters" not in page
+
+
+async def test_how_much_the_api_is_asked_is_shown_without_a_step_when_it_is_written_down(
+    tmp_path: Path,
+) -> None:
+    async def asked(author: Author) -> None:
+        author.watch.append({"audio_id": audio_id(1)})
+        await author.store.add_usage(hour_of(NOW), Usage(20, 2, 50), kept_from=NOW - DAY)
+        await author.store.add_usage(hour_of(NOW) - DAY, Usage(1000), kept_from=NOW - DAY)
+
+    meter = Meter(now=lambda: 0.0, period=lambda interval: interval)
+    async with shown(tmp_path, asked) as scene:
+        page = StatusPage(scene.store, clock=scene.clock, situation=lambda: scene.situation)
+
+        async def usage() -> str:
+            scene.situation = replace(scene.situation, counted=meter.counted, written=meter.written)
+            scene.clock.move(1)
+            return text_of(await page.html({})).partition("useapi.net\nanswers\n")[2].partition("\n")[0]
+
+        assert await usage() == "22 requests in the last hour, 56 % fewer than reading each track every 15s"
+        meter.track, meter.fixed = 8, 10.0
+        before, mark = await usage(), await page.mark()
+        assert before == "30 requests in the last hour, 50 % fewer than reading each track every 15s"
+        written = meter.unwritten
+        await scene.store.add_usage(hour_of(NOW), written, kept_from=NOW - DAY)
+        async with asyncio.timeout(PATIENCE):
+            while await page.mark() == mark:  # read before it counts as written down
+                await asyncio.sleep(0.01)
+            meter.wrote(written)
+            while await usage() != before:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_daemon_that_has_asked_nothing_all_day_says_nothing_of_it(tmp_path: Path) -> None:
+    async def idle(author: Author) -> None:
+        await author.store.add_usage(hour_of(NOW) - 2 * DAY, Usage(1000, 1, 1), kept_from=NOW - 3 * DAY)
+
+    async with shown(tmp_path, idle) as scene:
+        assert "request" not in text_of(await get(scene))
+        scene.situation = replace(scene.situation, counted=Usage(track=1))
+        scene.clock.move(1)
+        assert "useapi.net\nanswers\n1 request in the last hour\n" in text_of(await get(scene))
 
 
 async def test_a_bad_day(tmp_path: Path) -> None:
