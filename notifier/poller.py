@@ -222,16 +222,16 @@ class Poller:
     async def ask(self, watch: Watched, due: float) -> Reading:
         """Send the request for one track, which was due then."""
         self.note_lateness(due, self._clock.monotonic())
+        self._meter.track += 1  # NB: before its answer, which nobody waits for at the end
         reading = await self.reader.read(watch.url)
         self._counters[RequestKind.TRACK, _outcome(reading)].inc()
-        self._meter.track += 1
         return reading
 
     async def ask_page(self, account: str, offset: int) -> PageReading:
         """Send the request for a page of an account's list."""
+        self._meter.list += 1
         reading = await self.reader.read_page(account, offset)
         self._counters[RequestKind.LIST, _outcome(reading)].inc()
-        self._meter.list += 1
         return reading
 
     def note_lateness(self, due: float, left_at: float) -> None:

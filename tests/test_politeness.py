@@ -5,6 +5,7 @@ import json
 import re
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -137,6 +138,14 @@ async def test_what_was_asked_is_kept_and_shown_with_what_it_saves(scene: Polite
     (found,) = [one for one in await examine(str(file), None, limits=Limits()) if one.check is Check.USAGE]
     assert f"{requests} requests in the last hour, " in found.detail
     assert f"{requests} requests in the last day, " in found.detail
+
+
+async def test_a_request_whose_answer_the_end_cuts_off_was_asked_all_the_same(scene: Polite) -> None:
+    scene.api.otherwise(lambda _request: replace(answer(track(1)), delay_until=asyncio.Event()))
+    async with daemon(scene.write(1)) as running:
+        await scene.asked(3)
+        assert await running.stop() == 0
+    assert kept(scene) == [3]
 
 
 def kept(scene: Polite) -> list[int]:
