@@ -1,11 +1,13 @@
 """The API asked with one read, the clock compared with its, and the watches' statuses, within limits.
 
 A track that has ended is not read again: the state file knows how. The first read of an unfinished one shows
-how the token is, and the others follow at the watchlist's rate, no more of them than a glance may cost.
+how the token is, and the others follow at the watchlist's rate, with no more requests than a glance may cost:
+for pages of their account's list where several are of one, and for each that no page tells of.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
@@ -21,7 +23,10 @@ from notifier.duration import ago, spell
 from notifier.store import AccountRow, TrackRow
 from notifier.text import one_line
 from notifier.track import Status, Track
+from notifier.transition import Sighting
+from notifier.trust import is_doubtful
 from notifier.useapi import (
+    PAGE_SIZE,
     NotFound,
     Page,
     PageReading,
@@ -34,7 +39,9 @@ from notifier.useapi import (
     account_of,
 )
 
-MOST_READ = 20
+MOST_ASKED = 20
+_FEWEST = 2
+"""How many tracks a page has to tell of to be worth its request."""
 _SKEW = timedelta(seconds=30)
 _LONG = timedelta(seconds=5)
 _NOTHING_TO_DO = "nothing: it is read again by itself"
@@ -45,19 +52,19 @@ _RESTART = "in the service, a changed credential then needs: sudo systemctl rest
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many watches are read at the most, and who hears that it takes long."""
+    """How many requests watches take at the most, and who hears that it takes long."""
 
     is_all: bool = False
     say: Callable[[str], None] = lambda _: None
 
-    def announce(self, count: int, spacing: timedelta) -> None:
-        """Say how long so many reads take, if longer than anybody waits in silence."""
-        if count * spacing > _LONG:
-            self.say(f"reading {count:,} tracks takes {spell(count * spacing)} at the watchlist's rate")
+    def announce(self, requests: int, spacing: timedelta) -> None:
+        """Say how long so many take, if longer than anybody waits in silence."""
+        if requests * spacing > _LONG:
+            self.say(f"{requests:,} requests take {spell(requests * spacing)} at the watchlist's rate")
 
     def of(self, useapi: Useapi) -> int | None:
-        """Return how many reads fit: `MOST_READ`, and no more than the rate allows in one timeout."""
-        return None if self.is_all else min(MOST_READ, 1 + useapi.timeout // useapi.rate.spacing)
+        """Return how many requests fit: `MOST_ASKED`, and no more than the rate allows in one timeout."""
+        return None if self.is_all else min(MOST_ASKED, 1 + useapi.timeout // useapi.rate.spacing)
 
 
 async def upstream(config: Config, remembered: Remembered, *, limits: Limits, clock: Clock) -> list[Finding]:
@@ -90,30 +97,35 @@ class _Visit:
         self._turns = asyncio.Semaphore(config.useapi.concurrency)
         self._refused: Refused | None = None
         """Why nothing more is asked."""
+        self._asked = 0
+        """How many requests there were for watches."""
+        self._unread = {watch.audio_id: watch for watch in config.tracks if not _is_final(watch, remembered)}
+        self._readings: dict[str, Reading] = {}
+        self._goes_on: dict[str, int | None] = {}
+        """Where the lists of accounts go on that were looked at; None where they end or are of no use."""
 
     async def findings(self) -> list[Finding]:
-        unfinished = [watch for watch in self._config.tracks if not _is_final(watch, self._remembered)]
-        plan = unfinished[: self._most]
-        first = await self._read(self._address(plan))
+        first = await self._first()
         token, clock = self._token(first), self._skew()
         accounts = [finding async for finding in self._accounts()]
-        readings = dict(zip((watch.audio_id for watch in plan), await self._rest(first, plan), strict=True))
-        read = {audio_id: reading for audio_id, reading in readings.items() if reading is not None}
-        now, unread = self._clock.now(), len(unfinished) - len(read)
+        await self._read_lists()
+        await self._read_rest()
         return [
             token,
             clock,
             *accounts,
-            *_from_memory(self._config, self._remembered, read, now),
-            *_unread(self._config, self._remembered, len(read), self._why_unread(unread)),
+            *_from_memory(self._config, self._remembered, self._readings, self._clock.now()),
+            *_unread(self._config, self._remembered, len(self._readings), self._why_unread()),
         ]
 
-    def _address(self, plan: Sequence[Watch]) -> URL:
-        """Return what shows whether the token is good: a track, or the list of none."""
-        watches = plan or self._config.tracks
-        if watches:
-            return self._api.url_of(watches[0].audio_id)
-        return URL(f"{self._config.useapi.base_url}/music/?limit=1", encoded=True)
+    async def _first(self) -> Reading:
+        """Read what shows whether the token is good: a track, if there is one, or the list of none."""
+        self._asked += 1
+        for audio_id in self._unread:
+            return await self._by_itself(audio_id)
+        for watch in self._config.tracks:
+            return await self._read(self._api.url_of(watch.audio_id))
+        return await self._read(URL(f"{self._config.useapi.base_url}/music/?limit=1", encoded=True))
 
     async def _accounts(self) -> AsyncIterator[Finding]:
         """Read the first page of the list of each account that is followed, at the watchlist's rate."""
@@ -121,10 +133,11 @@ class _Visit:
             if self._refused is not None:
                 yield _account(entry, Health.SKIPPED, f"not read: {one_line(self._refused.reason)}")
                 continue
-            await self._clock.sleep(self._config.useapi.rate.spacing.total_seconds())
+            await self._pace()
             reading = await self._api.read_page(entry.account)
             if isinstance(reading, Refused) and reading.trouble is not Trouble.ACCOUNT:
                 self._refused = reading
+            self._goes_on[entry.key] = self._goes_on_after(reading)
             yield self._listed(entry, reading)
 
     def _listed(self, entry: AccountWatch, reading: PageReading) -> Finding:
@@ -139,26 +152,92 @@ class _Visit:
         count = f"{len(reading.entries)}{'' if reading.next_offset is None else ' and more'}"
         return _account(entry, Health.OK, f"its list can be read, {count} in it; {brought}")
 
-    async def _rest(self, first: Reading, plan: Sequence[Watch]) -> list[Reading | None]:
-        """Read the other tracks at the rate of the watchlist, until the API refuses."""
-        if not plan:
-            return []
-        spacing, later = self._config.useapi.rate.spacing, []
-        self._limits.announce(len(plan), spacing)
-        for watch in plan[1:]:
-            if self._refused is not None:
-                break
-            await self._clock.sleep(spacing.total_seconds())
-            later.append(asyncio.create_task(self._later(watch)))
-        readings = [None if first is self._refused else first, *await asyncio.gather(*later)]
-        return [*readings, *[None] * (len(plan) - len(readings))]
+    async def _read_lists(self) -> None:
+        """Let lists tell of the unread tracks of accounts that have several of them, if lists can be read."""
+        if self._config.poll.list == "never":
+            return
+        counts = Counter(map(account_of, self._unread))
+        pages = sum(-(-count // PAGE_SIZE) for count in counts.values())
+        self._limits.announce(self._in_reach(pages), self._spacing)
+        for account, count in counts.items():
+            if count >= _FEWEST and not await self._read_list(account):
+                return
 
-    async def _later(self, watch: Watch) -> Reading | None:
+    async def _read_list(self, account: str) -> bool:
+        """Read pages of an account's list as long as each tells of several; False when the API fails."""
+        offset = self._goes_on.get(key_of(account), 0)
+        while offset is not None and self._has_room:
+            await self._pace()
+            self._asked += 1
+            reading = await self._api.read_page(account, offset)
+            if isinstance(reading, Refused) and reading.trouble is not Trouble.ACCOUNT:
+                # NB: a list may fail where tracks do not
+                self._refused = None if reading.trouble is Trouble.UNAVAILABLE else reading
+                return False
+            offset = self._goes_on_after(reading)
+        return True
+
+    def _goes_on_after(self, reading: PageReading) -> int | None:
+        """Take up what a page tells of unread tracks; return where to read on, None if that is not worth it.
+
+        NB: a track that it says odd things of, or nothing, is read by itself.
+        """
+        if not isinstance(reading, Page):
+            return None
+        told = [
+            one
+            for one in reading.entries
+            if one.audio_id in self._unread and not is_doubtful(self._before(one.audio_id), one.track)
+        ]
+        for one in told:
+            self._take_up(one.audio_id, one.track)
+        return reading.next_offset if len(told) >= _FEWEST else None
+
+    async def _read_rest(self) -> None:
+        """Read the other tracks by themselves at the rate of the watchlist, until the API refuses."""
+        plan = [*self._unread][: self._in_reach(len(self._unread))]
+        self._limits.announce(len(plan), self._spacing)
+        async with asyncio.TaskGroup() as tasks:
+            for audio_id in plan:
+                if self._refused is not None:
+                    break
+                await self._pace()
+                tasks.create_task(self._later(audio_id))
+
+    async def _later(self, audio_id: str) -> None:
         async with self._turns:
-            if self._refused is not None:
-                return None
-            reading = await self._read(self._api.url_of(watch.audio_id))
-            return None if reading is self._refused else reading
+            if self._refused is None:
+                await self._by_itself(audio_id)
+
+    async def _by_itself(self, audio_id: str) -> Reading:
+        reading = await self._read(self._api.url_of(audio_id))
+        if reading is not self._refused:
+            self._take_up(audio_id, reading)
+        return reading
+
+    def _take_up(self, audio_id: str, reading: Reading) -> None:
+        del self._unread[audio_id]
+        self._readings[audio_id] = reading
+
+    def _before(self, audio_id: str) -> Sighting | None:
+        row = self._remembered.tracks.get(audio_id)
+        return None if row is None else row.sighting
+
+    @property
+    def _spacing(self) -> timedelta:
+        return self._config.useapi.rate.spacing
+
+    async def _pace(self) -> None:
+        await self._clock.sleep(self._spacing.total_seconds())
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more request for watches is allowed."""
+        return self._refused is None and self._in_reach(1) > 0
+
+    def _in_reach(self, count: int) -> int:
+        """Return how many of so many requests for watches are allowed yet."""
+        return count if self._most is None else min(count, self._most - self._asked)
 
     async def _read(self, url: URL) -> Reading:
         reading = await self._api.read(url)
@@ -184,10 +263,10 @@ class _Visit:
         detail = f"this machine's clock is {spell(abs(offset))} {where} that one"
         return Finding(Check.CLOCK, host, Health.WARNING, detail, advice)
 
-    def _why_unread(self, unread: int) -> str:
+    def _why_unread(self) -> str:
         if self._refused is not None:
             return one_line(self._refused.reason)
-        return f"a glance reads {self._most} at the most" if unread else ""
+        return f"a glance takes {self._most} requests at the most"
 
 
 def _account(entry: AccountWatch, health: Health, detail: str, advice: str = "") -> Finding:
@@ -243,7 +322,7 @@ def _is_final(watch: Watch, remembered: Remembered) -> bool:
 
 
 def _from_memory(
-    config: Config, remembered: Remembered, readings: dict[str, Reading], now: datetime
+    config: Config, remembered: Remembered, readings: Mapping[str, Reading], now: datetime
 ) -> Iterator[Finding]:
     """Yield how each watch is that was read just now, or that has ended."""
     for watch in config.tracks:

@@ -46,6 +46,7 @@ def playing(request: Received) -> Reply:
 def scene(tmp_path: Path, api: Server, receiver: Server) -> Scene:
     scene = Scene(tmp_path, api, receiver)
     scene.useapi["token"] = "user:1-hushhushhush"
+    scene.poll["list"] = "never"  # what lists tell of stands in test_lists.py
     receiver.otherwise(playing)
     tracks = (answer(track(number)) for number in itertools.count(1))
     api.otherwise(lambda request: next(tracks) if "music:" in request.path else answer({"data": []}))
@@ -352,7 +353,10 @@ async def test_of_many_watches_a_few_are_read_and_the_rest_is_counted(scene: Sce
     watches = of(await found(scene), Check.WATCH)
     unread = watches.pop("980 unfinished watches")
     assert len(watches) == len(scene.api.requests) == 20
-    assert (unread.health, unread.detail) == (Health.SKIPPED, "not read: a glance reads 20 at the most")
+    assert (unread.health, unread.detail) == (
+        Health.SKIPPED,
+        "not read: a glance takes 20 requests at the most",
+    )
     assert unread.advice == "to read them all: notifier doctor --all"
 
 
@@ -364,7 +368,7 @@ async def test_all_of_them_are_read_on_request_and_that_it_takes_long_is_said(sc
     assert len(scene.api.requests) == 50
     assert said == []
     Limits(say=said.append).announce(10_000, timedelta(seconds=0.2))
-    assert said == ["reading 10,000 tracks takes 33m 20s at the watchlist's rate"]
+    assert said == ["10,000 requests take 33m 20s at the watchlist's rate"]
 
 
 async def test_the_rate_of_the_watchlist_is_kept_and_bounds_how_many_are_read(scene: Scene) -> None:
@@ -374,7 +378,7 @@ async def test_the_rate_of_the_watchlist_is_kept_and_bounds_how_many_are_read(sc
     times = [request.at for request in scene.api.requests]
     assert len(times) == 6, "as many as one timeout takes"
     assert times[-1] - times[0] >= 5 * 0.1
-    assert watches["24 unfinished watches"].detail == "not read: a glance reads 6 at the most"
+    assert watches["24 unfinished watches"].detail == "not read: a glance takes 6 requests at the most"
 
 
 async def test_reading_ends_when_the_api_asks_for_it(scene: Scene) -> None:
