@@ -99,15 +99,12 @@ async def test_after_an_outage_the_api_sees_a_probe_and_then_the_rate_and_no_bur
         for identifier in ids:
             await scene.call(identifier)
         assert len(scene.api.requests) == begun + 1, "all wait for the answer to one"
+        answered = asyncio.get_running_loop().time()
         held.set()
         after = (await scene.asked(begun + 21))[begun + 1 :]
-        assert most_in_a_second(after) <= 15, "of 20 that are due"
+        # NB: since the answer, not from one to the next, which a machine that stands still brings together
+        assert all(one.at >= answered + index / 10 for index, one in enumerate(after)), "20 are due"
         await running.logged("upstream.recovered")
-
-
-def most_in_a_second(requests: list[Received]) -> int:
-    moments = [one.at for one in requests]
-    return max(sum(1 for other in moments if moment <= other < moment + 1) for moment in moments)
 
 
 async def test_what_was_asked_is_kept_and_shown_with_what_it_saves(scene: Polite) -> None:

@@ -151,7 +151,7 @@ async def test_watches_of_one_account_are_read_for_the_first_time_at_once_where_
     async with running(turns) as schedule:
 
         def note(turned: Watched) -> None:
-            dues[account_of(turned.audio_id)].add(round(time.monotonic() - turns.lateness[-1], 4))
+            dues[account_of(turned.audio_id)].add(schedule._triggers[turned.audio_id].due)
 
         turns.on_turn = note
         schedule.is_shared = True
