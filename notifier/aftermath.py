@@ -14,6 +14,7 @@ from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock
 from notifier.config import DeliverySettings
 from notifier.delivery import (
+    Backoff,
     Delivered,
     Delivery,
     DeliveryState,
@@ -32,6 +33,7 @@ from notifier.narrator import Narrator
 from notifier.remote import RemoteEnd, Sender
 from notifier.secret import Masker
 from notifier.store import Settlement, StorageError, Store
+from notifier.suspicion import Suspicion
 from notifier.targets import Request, Target
 from notifier.text import one_line, shorten
 from notifier.wire import Wire
@@ -98,10 +100,13 @@ class Attempt:
 class Aftermath:
     """Draws the consequences of one sender's attempts."""
 
-    def __init__(self, sender: Sender, equipment: Equipment, grouping: Grouping) -> None:
+    def __init__(
+        self, sender: Sender, equipment: Equipment, grouping: Grouping, suspicion: Suspicion
+    ) -> None:
         self._sender = sender
         self._equipment = equipment
         self._grouping = grouping
+        self._suspicion = suspicion
         equipment.metrics.begin_target(sender.name, [*_OUTCOMES.values()])
 
     def is_current(self, attempt: Attempt) -> bool:
@@ -127,14 +132,14 @@ class Aftermath:
         outcome = self._outcome(attempt.target, answer)
         if self.is_current(attempt) and answer is not None and not isinstance(outcome, TargetBroken):
             spared = self._spared(attempt.target, answer)
-            self._move_gate(attempt.remote, attempt.passage, outcome, spared)
+            self._move_gate(attempt, outcome, spared)
             await self._share(attempt.target, outcome, spared)
         self._count(outcome)
         return outcome
 
     def crashed(self, attempt: Attempt) -> None:
         """Let a bug of ours hammer nobody: back off as after a failure of the remote end."""
-        self._move_gate(attempt.remote, attempt.passage, Retry(_CRASHED), None)
+        self._move_gate(attempt, Retry(_CRASHED), None)
 
     def _outcome(self, target: Target, answer: Answer | Unreachable | None) -> Outcome:
         match answer:
@@ -151,33 +156,40 @@ class Aftermath:
         """Let the gate and the rows follow from an outcome, then say so; return what became of the rows."""
         clock, is_current = self._equipment.clock, self.is_current(attempt)
         spared = self._spared(attempt.target, answer)
-        if is_current and answer is not None:
-            self._move_gate(attempt.remote, attempt.passage, outcome, spared)
+        is_at_fault = is_current and self._is_at_fault(attempt, outcome, answer)
+        if is_at_fault:
+            self._put_off(attempt)
+        elif is_current and answer is not None:
+            self._move_gate(attempt, outcome, spared)
             await self._share(attempt.target, outcome, spared)
         retrial = (
             self._grouping.refused(attempt.deliveries, outcome) if isinstance(outcome, Rejected) else None
         )
-        state = _state(outcome, retrial)
-        is_down = is_current and isinstance(outcome, Retry) and self._equipment.is_time_sound()
         patience = self._equipment.settings.give_up_after
+        given_up = f"given up after {spell(patience)}: {outcome.reason}"
+        is_to_be_given_up = is_current and isinstance(outcome, Retry) and self._equipment.is_time_sound()
+        is_down = is_to_be_given_up and not is_at_fault
+        is_over = is_to_be_given_up and is_at_fault and self._is_older(attempt, patience)
+        state = DeliveryState.DEAD if is_over else _state(outcome, retrial)
         settlement = Settlement(
             target=self._sender.name,
             deliveries=attempt.ids,
             at=clock.now(),
             status=answer.status if isinstance(answer, Answer) else None,
             answer=_answer_text(answer, outcome.reason),
-            error=outcome.reason,
+            error=given_up if is_over else outcome.reason,
             outcome=_OUTCOMES[type(outcome)],
             state=state,
             expires=clock.now() - patience if is_down else None,
-            given_up=f"given up after {spell(patience)}: {outcome.reason}",
+            given_up=given_up,
         )
         dead = await self._settle(settlement)
         self._count(outcome)
         if state is not DeliveryState.PENDING:
             self._grouping.settled(attempt.ids)
+            self._suspicion.settled(attempt.ids)
         await self._say(attempt, outcome, retrial, is_current=is_current)
-        why = settlement.given_up if is_down else outcome.reason
+        why = given_up if is_down or is_over else outcome.reason
         for name, deliveries in dead.items():
             await self._narrators().get(name, self._sender.narrator).dead(deliveries, why)
         return state
@@ -190,17 +202,41 @@ class Aftermath:
             return None
         return target.spared_for(answer, now=self._equipment.clock.now())
 
-    def _move_gate(
-        self, remote: RemoteEnd, passage: Passage, outcome: Outcome, spared: timedelta | None
-    ) -> None:
-        now, gate = self._equipment.clock.monotonic(), remote.gate
+    def _is_at_fault(self, attempt: Attempt, outcome: Outcome, answer: Answer | Unreachable | None) -> bool:
+        """Note what was sent in vain, and say whether that is the message's own fault."""
+        if not isinstance(outcome, Retry):
+            return False
+        remote, is_trial = attempt.remote, attempt.remote.is_doubtful
+        is_asked = not isinstance(answer, Unreachable) or answer.is_asked
+        may_be_the_message = is_asked and outcome.after is None
+        remote.failed(attempt.ids, may_be_theirs=may_be_the_message)
+        return may_be_the_message and self._suspicion.failed(
+            attempt.deliveries, successes=remote.successes, is_trial=is_trial
+        )
+
+    def _put_off(self, attempt: Attempt) -> None:
+        """Let a message that is at fault itself wait by itself: its remote end is well."""
+        (delivery,) = attempt.deliveries
+        settings = self._equipment.settings
+        backoff = Backoff(settings.first_retry, settings.max_retry)
+        wait = backoff.delay(delivery.attempt_count + 1, self._equipment.rng)
+        self._suspicion.put_off(delivery.id, self._equipment.clock.monotonic() + wait.total_seconds())
+
+    def _is_older(self, attempt: Attempt, patience: timedelta) -> bool:
+        before = self._equipment.clock.now() - patience
+        return all(delivery.counts_from <= before for delivery in attempt.deliveries)
+
+    def _move_gate(self, attempt: Attempt, outcome: Outcome, spared: timedelta | None) -> None:
+        now, remote = self._equipment.clock.monotonic(), attempt.remote
+        gate = remote.gate
         match outcome:
             case Delivered() | Rejected():
                 gate.succeeded()
+                remote.is_well()
             case TargetBroken(reason=reason):
                 gate.pause(reason)
             case Retry(reason=reason, after=after):
-                gate.failed(now, passage, reason, after=after)
+                gate.failed(now, attempt.passage, reason, after=after)
         if spared is not None:
             gate.hold(now, spared, _USED_UP)
 
@@ -235,13 +271,18 @@ class Aftermath:
                     for narrator in self._narrators().values():
                         await narrator.well()
             case Retry(reason=reason):
-                wait = self._sender.remote.gate.closed_for(self._equipment.clock.monotonic())
+                wait = self._wait(attempt)
                 self._sender.narrator.retry_scheduled(attempt.deliveries, reason, wait)
             case TargetBroken(reason=reason):
                 for narrator in self._narrators().values():
                     await narrator.paused(reason)
             case Rejected(reason=reason) if retrial is not None:
                 self._sender.narrator.refused(attempt.deliveries, reason, retrial)
+
+    def _wait(self, attempt: Attempt) -> float:
+        """Return the seconds until what was sent in vain may be sent again."""
+        now = self._equipment.clock.monotonic()
+        return max(self._sender.remote.gate.closed_for(now), self._suspicion.wait_of(attempt.ids[0], now))
 
     async def _share(self, target: Target, outcome: Outcome, spared: timedelta | None) -> None:
         """Let others wait, too, that the service's limit is said to hold for."""

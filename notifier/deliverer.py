@@ -202,7 +202,7 @@ class Deliverer:
         gates = await self._equipment.store.gates()
         for name, worker in self._workers.items():
             worker.remote.look_at(gates.get(name))
-            worker.look_again()
+            worker.take_up()
 
     def paused(self) -> dict[str, str]:
         """Return the paused targets and why they are."""

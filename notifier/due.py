@@ -33,6 +33,11 @@ class Due:
         self._is_all_known = False
         self._changes += 1
 
+    @property
+    def known(self) -> Sequence[Delivery]:
+        """What is known to be owed, in order."""
+        return self._known
+
     async def first(self, count: int) -> Sequence[Delivery]:
         """Return the first so many, or all if there are fewer. Raises StorageError."""
         if not self._is_all_known and len(self._known) < count:
@@ -51,6 +56,6 @@ class Due:
             self._known = due
             self._is_all_known = self._is_all_known and len(due) < limit
 
-    def take(self, count: int) -> None:
-        """Note that the first so many are under way."""
-        del self._known[:count]
+    def take(self, deliveries: Collection[int]) -> None:
+        """Note that some are under way."""
+        self._known = [delivery for delivery in self._known if delivery.id not in deliveries]

@@ -164,6 +164,10 @@ class Gate:
     def _tell(self, now: float, length: timedelta) -> None:
         self._told_until = max(self._told_until, now + min(length, LONGEST_HINT).total_seconds())
 
+    def hasten(self) -> None:
+        """Let the next probe leave as soon as the other side allows it: our own back-off is over."""
+        self._not_before = float("-inf")
+
     def repace(self, pace: Pace | None) -> None:
         """Keep another pace from now on, also with regard to the requests just sent."""
         self._pace = pace

@@ -14,6 +14,9 @@ from notifier.narrator import Narrator
 from notifier.store import StoredGate
 from notifier.targets import Target
 
+_PATIENCE = 3
+"""After how many failures in a row it is tried whether another message is taken."""
+
 
 class Sender(Protocol):
     """Who sends through the gate what one target is owed."""
@@ -46,6 +49,12 @@ class RemoteEnd:
         self.senders: dict[str, Sender] = {}
         self.attempt_count = 0
         """How many requests are under way, also of targets that have left the watchlist."""
+        self.successes = 0
+        """How many answers have shown it well."""
+        self._failed: set[int] = set()
+        """The deliveries that have failed since it was last known to be well."""
+        self._may_be_theirs = False
+        """Whether the last failure may be what its message leads to; no connection is not."""
         self._written = (GateState.OPEN, 0)
         """State and failures as this process wrote them, to tell when somebody else did."""
 
@@ -73,6 +82,26 @@ class RemoteEnd:
         self.attempt_count += 1
         for limit in self.limits.values():
             limit.enter(now)
+
+    def is_well(self) -> None:
+        """Note an answer that shows it well."""
+        self.successes += 1
+        self._failed.clear()
+
+    def failed(self, deliveries: Collection[int], *, may_be_theirs: bool) -> None:
+        """Note that some were sent in vain, and whether that may be their own fault."""
+        self._failed.update(deliveries)
+        self._may_be_theirs = may_be_theirs
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it may be well, and what was sent in vain at fault: then others show that."""
+        return self._may_be_theirs and self.gate.failures >= _PATIENCE
+
+    @property
+    def is_untried(self) -> bool:
+        """Whether all that keeps it closed is one and the same delivery."""
+        return self.is_doubtful and len(self._failed) == 1
 
     def under_way(self) -> frozenset[int]:
         """Return all deliveries that are being sent."""
@@ -104,6 +133,7 @@ class RemoteEnd:
         """Try the remote end again at once, because a person said so."""
         was_paused = self.gate.is_paused
         self.gate.reopen()
+        self._failed.clear()
         for sender in self.senders.values():
             if was_paused:
                 sender.narrator.resumed()

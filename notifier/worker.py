@@ -19,6 +19,7 @@ from notifier.narrator import Narrator
 from notifier.remote import RemoteEnd
 from notifier.sending import send
 from notifier.store import StorageError
+from notifier.suspicion import Suspicion, least_tried
 from notifier.targets import Request, Target
 
 _STORE_RETRY = 1.0
@@ -43,8 +44,9 @@ class Worker:
         self._stopping = asyncio.Event()
         self._attempts: dict[asyncio.Task[DeliveryState], Attempt] = {}
         self._grouping = Grouping()
-        self._aftermath = Aftermath(self, equipment, self._grouping)
-        self._due = Due(equipment.store, name, self.under_way)
+        self._suspicion = Suspicion()
+        self._aftermath = Aftermath(self, equipment, self._grouping, self._suspicion)
+        self._due = Due(equipment.store, name, lambda: {*self.under_way(), *self._suspicion.held()})
 
     @property
     def gate(self) -> Gate:
@@ -65,6 +67,11 @@ class Worker:
         self._due.forget()
         self.nudge()
 
+    def take_up(self) -> None:
+        """Read the outbox anew and let nothing wait by itself: a person may have mended what it fails for."""
+        self._suspicion.release(float("inf"))
+        self.look_again()
+
     def retarget(self, target: Target, remote: RemoteEnd, limits: dict[str, Gate]) -> None:
         """Take other settings on, and another remote end, without losing what is under way."""
         self.target = target
@@ -75,7 +82,7 @@ class Worker:
             if was_paused and not self.gate.is_paused:
                 self.narrator.resumed()
         remote.join(self, limits)
-        self.wake()
+        self.take_up()
 
     def under_way(self) -> Collection[int]:
         """Return the deliveries that are being sent."""
@@ -117,7 +124,12 @@ class Worker:
             except StorageError:
                 pause = _STORE_RETRY
             if pause is None or pause > 0:
-                await self._wait(pause)
+                await self._wait(self._sooner(pause))
+
+    def _sooner(self, pause: float | None) -> float | None:
+        """Return how long to wait for what comes first: the next look, or one that waits by itself."""
+        waits = (pause, self._suspicion.wait(self._equipment.clock.monotonic()))
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def leave(self) -> None:
         """Start no further attempt: the target is off the watchlist."""
@@ -136,15 +148,20 @@ class Worker:
 
     async def _start_next(self) -> float | None:
         """Start an attempt if one is due; return how long to wait before the next look, None for a wake."""
+        if self._suspicion.release(self._equipment.clock.monotonic()):
+            self._due.forget()
         if self._equipment.store.trouble is not None:  # what an attempt comes to could not be written down
             return await self._proclaim()
         if not self._has_lane():
             return None
-        due = await self._due.first(self.target.most_events)
+        further = 1 if self.remote.is_doubtful else 0  # beside the one that failed
+        due = await self._due.first(self.target.most_events + further)
         # NB: from here on nothing may wait; the gate may have closed while the outbox was read.
-        deliveries = self._grouping.first_together(due)
+        deliveries = self._next(due)
         if not deliveries or not self._has_lane():
             return None
+        if self.remote.is_untried and deliveries[0].attempt_count == 0:
+            self.gate.hasten()
         wait = self.remote.remaining(self._equipment.clock.monotonic())
         if wait > 0:
             return wait
@@ -153,6 +170,12 @@ class Worker:
             return None
         self._start(deliveries, passage)
         return 0
+
+    def _next(self, due: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Return what is sent next; only one while it is in doubt whether the remote end is well."""
+        if self.remote.is_doubtful:
+            return least_tried(self._due.known)
+        return self._suspicion.apart(self._grouping.first_together(due))
 
     async def _proclaim(self) -> float:
         """Tell the target that the disk fails, if it is to be told; return how long to wait."""
@@ -198,7 +221,7 @@ class Worker:
         self.remote.enter(self._equipment.clock.monotonic())
         request = self._render(deliveries)
         carried = deliveries if request is None else deliveries[: request.event_count]
-        self._due.take(len(carried))
+        self._due.take({delivery.id for delivery in carried})
         attempt = Attempt(carried, self.target, request, self.remote, passage)
         task = asyncio.create_task(self._try(attempt), name=f"attempt {self.name}")
         self._attempts[task] = attempt

@@ -18,7 +18,7 @@ from notifier.clock import SystemClock
 from notifier.config import DeliverySettings
 from notifier.deliverer import Deliverer
 from notifier.delivery import Delivery, Outcome
-from notifier.event import Event, EventType, TrackNews, track_event
+from notifier.event import Event, EventType, Problem, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.metrics import Metrics
 from notifier.secret import Masker, url_parts
@@ -29,7 +29,7 @@ from notifier.track import parse
 from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.wire import Wire
-from tests.support.servers import PATIENCE, Reply, Server
+from tests.support.servers import PATIENCE, Received, Reply, Server
 from tests.support.tracks import audio_id, completed
 from tests.targets.given import make
 
@@ -76,6 +76,16 @@ class Bench:
 
 def all_are(state: str) -> Callable[[list[DeliveryRow]], bool]:
     return lambda rows: bool(rows) and all(row.state == state for row in rows)
+
+
+def failing_on(name: str) -> Callable[[Received], Reply]:
+    """Accept all messages but those that tell of a track, as a receiver with a bug does."""
+
+    def reply(request: Received) -> Reply:
+        is_ill = f"{name} " in request.body.decode() or f'"{name}"' in request.body.decode()
+        return Reply(500, "oops") if is_ill else Reply(body="ok")
+
+    return reply
 
 
 @pytest.fixture
@@ -151,8 +161,9 @@ async def test_a_dead_receiver_costs_one_attempt_a_step_however_long_the_queue(b
     bench.deliverer.wake()
     for number in range(50):
         await bench.finish(number, "archive")
-    await bench.receiver.until_count("/hook", 8)
-    assert len({request.headers["webhook-id"] for request in bench.receiver.to("/hook")[4:]}) == 1
+    requests = await bench.receiver.until_count("/hook", 8)
+    waits = [after.at - before.at for before, after in pairwise(requests[3:])]
+    assert all(wait >= step for wait, step in zip(waits, (0.05, 0.1, 0.2, 0.2), strict=False))
     bench.receiver.reply("/hook", Reply(status=204))
     await bench.rows(all_are("delivered"))
     delivered = [request.headers["webhook-id"] for request in bench.receiver.to("/hook")]
@@ -258,6 +269,86 @@ async def test_what_fails_too_long_is_given_up_and_what_is_new_is_not(bench: Ben
         (audio_id(2), "pending"),
     ]
     assert len(bench.receiver.to("/hook")) >= 1
+
+
+async def test_a_message_that_a_receiver_always_fails_on_holds_up_no_other(bench: Bench) -> None:
+    bench.receiver.otherwise(failing_on("Track 1"))
+    await bench.finish(1, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)})
+    await bench.receiver.until_count("/hook", 2)
+    for number in (2, 3, 4):
+        await bench.finish(number, "archive")
+    rows = await bench.rows(lambda rows: sum(row.state == "delivered" for row in rows) == 3)
+    assert [row.state for row in rows] == ["pending", "delivered", "delivered", "delivered"]
+    tried = len(bench.receiver.to("/hook"))
+    await bench.receiver.until_count("/hook", tried + 2)
+    for number in (5, 6, 7):
+        await bench.finish(number, "archive")
+    await bench.rows(lambda rows: sum(row.state == "delivered" for row in rows) == 6)
+    bench.receiver.otherwise(lambda _request: Reply(status=204))
+    await bench.rows(all_are("delivered"))
+
+
+async def test_an_event_that_a_channel_always_fails_on_takes_no_other_with_it(bench: Bench) -> None:
+    bench.receiver.otherwise(failing_on("Track 1"))
+    for number in range(4):
+        await bench.finish(number, "studio")
+    await bench.deliverer.apply({"studio": target("mattermost", f"{bench.receiver.url}/mattermost")})
+    rows = await bench.rows(lambda rows: sum(row.state == "delivered" for row in rows) == 3)
+    assert [row.state for row in rows] == ["delivered", "pending", "delivered", "delivered"]
+    await bench.finish(4, "studio")
+    await bench.rows(lambda rows: rows[-1].state == "delivered")
+    bench.receiver.otherwise(lambda _request: Reply(body="ok"))
+    await bench.rows(all_are("delivered"))
+
+
+async def test_what_comes_while_one_message_keeps_a_target_waiting_is_tried_at_once(bench: Bench) -> None:
+    bench.receiver.otherwise(failing_on("Track 1"))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook")}
+    await bench.finish(1, "archive")
+    await bench.deliverer.apply(targets)
+    await bench.rows(lambda rows: rows[0].attempt_count == 2)
+    bench.equipment.settings = QUICK.model_copy(
+        update={"first_retry": timedelta(hours=1), "max_retry": timedelta(hours=6)}
+    )
+    await bench.deliverer.apply(targets)
+    await bench.rows(lambda rows: rows[0].attempt_count >= 3)
+    await bench.finish(2, "archive")
+    rows = await bench.rows(lambda rows: rows[-1].state == "delivered")
+    assert [row.state for row in rows] == ["pending", "delivered"]
+
+
+async def test_what_comes_while_a_target_is_down_for_all_costs_no_attempts(bench: Bench) -> None:
+    bench.receiver.reply("/hook", Reply(500))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=2)}
+    for number in (1, 2):
+        await bench.finish(number, "archive")
+    await bench.deliverer.apply(targets)
+    await bench.receiver.until_count("/hook", 3)
+    bench.equipment.settings = QUICK.model_copy(
+        update={"first_retry": timedelta(hours=1), "max_retry": timedelta(hours=6)}
+    )
+    await bench.deliverer.apply(targets)
+    await bench.rows(lambda rows: sum(row.attempt_count for row in rows) == 4)
+    for number in (3, 4, 5):
+        await bench.finish(number, "archive")
+    bench.receiver.reply("/other", Reply(status=204))
+    await bench.finish(6, "other")
+    await bench.deliverer.apply({**targets, "other": target("webhook", f"{bench.receiver.url}/other")})
+    await bench.rows(lambda rows: rows[-1].state == "delivered")
+    assert len(bench.receiver.to("/hook")) == 4
+
+
+async def test_a_message_that_fails_too_long_by_itself_is_given_up_alone(bench: Bench) -> None:
+    bench.receiver.otherwise(failing_on("Track 1"))
+    for number in (1, 2):
+        await bench.finish(number, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.rows(lambda rows: rows[1].state == "delivered")
+    bench.equipment.settings = QUICK.model_copy(update={"give_up_after": timedelta(milliseconds=1)})
+    rows = await bench.rows(lambda rows: rows[0].state == "dead")
+    assert (rows[0].last_error or "").startswith("given up after")
+    assert Problem.DELIVERY_DEAD in {problem for problem, _ in await bench.store.problems()}
 
 
 async def test_a_rate_limit_is_waited_out_and_kept_over_a_restart(bench: Bench) -> None:

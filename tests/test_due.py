@@ -51,7 +51,7 @@ async def test_many_messages_cost_one_look_into_the_outbox(outbox: CountingStore
         due, told = Due(outbox, "a", list), []
         while first := await due.first(1):
             told += [delivery.id for delivery in first]
-            due.take(1)
+            due.take({delivery.id for delivery in first})
         assert told == [*range(1, 41)]
         assert outbox.reads == 1
 
@@ -72,7 +72,7 @@ async def test_more_than_is_read_ahead_is_read_bit_by_bit_in_order(outbox: Count
         while first := await due.first(50):
             told += [delivery.id for delivery in first]
             under_way |= {delivery.id for delivery in first}
-            due.take(len(first))
+            due.take({delivery.id for delivery in first})
         assert told == [*range(1, 151)]
 
 
@@ -81,7 +81,7 @@ async def test_what_is_forgotten_is_read_anew(outbox: CountingStore) -> None:
         await owe(outbox, 1, 2)
         due = Due(outbox, "a", list)
         await due.first(1)
-        due.take(1)
+        due.take({1})
         await outbox.drop([2])
         due.forget()
         assert [delivery.id for delivery in await due.first(2)] == [1]
