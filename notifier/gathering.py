@@ -43,6 +43,8 @@ _SEARCHED_AFTER = 8
 
 _SEARCHED_FOR = 4
 """How many tracks whose place nobody knows are worth a further page at once."""
+_PROVEN_AFTER = 20
+"""After how many good answers a failure of the list counts as one of the API again."""
 _FEWEST = 2
 """A list tells no more of one track than the track does."""
 
@@ -125,6 +127,10 @@ class _List:
     complaint: Repetition = field(default_factory=Repetition)
     blamed_at: int | None = None
     """How many requests had succeeded when the list last failed as the API does, or None when it did not."""
+    is_suspect: bool = False
+    """Whether the last request for it failed so."""
+    well_in_a_row: int = 0
+    """How many requests for it have succeeded since."""
     gatherings: int = 0
     searched_at: int = _SEARCHED_AFTER
     """At which gathering tracks that the list did not hold are looked for next."""
@@ -282,7 +288,7 @@ class Gathering:
         room = self._room(account)
         known = self._list(room)
         try:
-            passing = self._poller.passing(account, is_wanted, is_suspect=known.blamed_at is not None)
+            passing = self._poller.passing(account, is_wanted, is_suspect=known.is_suspect)
             async with known.flight, passing as passages:
                 if passages is None:
                     return None
@@ -419,8 +425,11 @@ class Gathering:
         if isinstance(reading, Refused):
             await self._refused(room, known, reading, passages)
             return False
-        known.blamed_at = None
-        await self._upstream.succeeded(room.account, passages[0])
+        known.is_suspect = False
+        known.well_in_a_row += 1
+        if known.well_in_a_row >= _PROVEN_AFTER:
+            known.blamed_at = None
+        await self._upstream.succeeded(room.account, passages)
         if isinstance(reading, Page) and not self._is_the_top_again(group, reading):
             self._well(room, known)
             await self._hear(room, group, reading, at)
@@ -441,7 +450,7 @@ class Gathering:
         successes = self._upstream.successes
         is_its_own = refused.is_asked and known.blamed_at is not None and successes > known.blamed_at
         if refused.is_asked:
-            known.blamed_at = successes
+            known.blamed_at, known.is_suspect, known.well_in_a_row = successes, True, 0
         if is_its_own:
             self._leave_alone(room, refused.reason)
         if not is_its_own or refused.trouble is not Trouble.UNAVAILABLE:

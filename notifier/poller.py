@@ -166,6 +166,10 @@ class Poller:
         """Tracks of which something is just being written down, and what is set when it is."""
         self.ended: Callable[[Watched], None] = lambda _watch: None
         """What is called with a watch that has ended, once that is written down."""
+        self._knows_bad_ones = False
+        """Whether there was a track that the API fails on while it is well."""
+        self._excused_at: int | None = None
+        """How many requests had succeeded when a failure was last taken for a track's own at first sight."""
         self._unknown_statuses: set[str] = set()
         self._counters = {
             (kind, outcome): metrics.api_requests.labels(kind, outcome)
@@ -277,8 +281,8 @@ class Poller:
                 return
             reading = Unreadable(reading.reason, is_permanent=False)
         else:
-            watch.blamed_at = None
-            await self._upstream.succeeded(account, passages[0])
+            watch.is_suspect = False
+            await self._upstream.succeeded(account, passages)
         # what another address could not tell says nothing of this one
         is_of_before = not isinstance(reading, Track) and not self._upstream.token.is_current(passages[0])
         if not is_of_before:
@@ -314,8 +318,21 @@ class Poller:
             return False
         successes = self._upstream.successes
         others_are_well = watch.blamed_at is not None and successes > watch.blamed_at
-        watch.blamed_at = successes
-        return others_are_well
+        is_its_own = others_are_well if watch.is_suspect else self._is_excused(watch, successes)
+        self._knows_bad_ones = self._knows_bad_ones or is_its_own
+        watch.blamed_at, watch.is_suspect = successes, True
+        return is_its_own
+
+    def _is_excused(self, watch: Watched, successes: int) -> bool:
+        """Say whether a failure after a success counts as the track's own for now, as the last one did.
+
+        Or that of another one had. Not if one was excused already since any success: then it is the API.
+        """
+        had_it_before = self._knows_bad_ones or watch.blamed_at is not None
+        if not had_it_before or self._excused_at == successes:
+            return False
+        self._excused_at = successes
+        return True
 
     async def _judge(self, watch: Watched, reading: Track | NotFound | Unreadable) -> None:
         if not isinstance(reading, NotFound):

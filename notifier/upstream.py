@@ -135,14 +135,17 @@ class Upstream:
         """Return the PixVerse accounts that cannot be used, and why."""
         return {account: outage.reason for account, outage in self._outages.items() if account}
 
-    async def succeeded(self, account: str, of_token: Passage) -> None:
+    async def succeeded(self, account: str, passages: tuple[Passage, Passage]) -> None:
         """Note an answer that shows the API well for this account."""
+        of_token, of_account = passages
         if not self.token.is_current(of_token):
             return
         self.successes += 1
         if self.token.failures and not of_token.is_probe:
             return  # it left before the failure, and does not tell that this is over
         await self._token_is_well()
+        if account in self._accounts and not of_account.is_probe:
+            return  # the same with the account
         self._accounts.pop(account, None)
         await self._recovered(account)
 
@@ -181,7 +184,8 @@ class Upstream:
         if not self.token.is_current(of_token):
             return
         if refused.trouble is Trouble.ACCOUNT:
-            await self._token_is_well()
+            if of_token.is_probe or not self.token.failures:
+                await self._token_is_well()
             gate = self._accounts.setdefault(account, self._open_gate())
             gate.failed(now, of_account, refused.reason)
             await self._outage(account, refused, Problem.UPSTREAM_UNREACHABLE)

@@ -72,7 +72,12 @@ class Watched:
     told_of: float = float("-inf")
     """When the request left whose answer last told how the track is; -inf before there was one."""
     blamed_at: int | None = None
-    """How many reads had succeeded when the API last failed on this track, or None when it did not."""
+    """How many reads had succeeded when the API last failed on this track, or None when it never did."""
+    is_suspect: bool = False
+    """Whether the last request for it failed, so that another one shows better whether the API is well.
+
+    NB: one that always fails would else go first as the probe each time, and others find the gate closed.
+    """
     failures: int = 0
     not_found: int = 0
     complaint: Repetition = field(default_factory=Repetition)
@@ -88,14 +93,6 @@ class Watched:
     def is_hinted(self) -> bool:
         """Whether the track has not been seen since somebody said that something has happened to it."""
         return self.hinted_at > self.told_of
-
-    @property
-    def is_suspect(self) -> bool:
-        """Whether the last request for it failed, so that another one shows better whether the API is well.
-
-        NB: one that always fails would else go first as the probe each time, and others find the gate closed.
-        """
-        return self.blamed_at is not None
 
     @property
     def is_final(self) -> bool:

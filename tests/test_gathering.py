@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -345,6 +346,20 @@ async def test_a_list_that_fails_as_the_api_does_while_tracks_are_read_closes_no
     asked = api.asked()
     assert asked.count("+0") <= 5, "it is left alone for longer each time"
     assert len(asked) - asked.count("+0") >= 99 * len(LISTED)
+
+
+async def test_a_list_that_fails_now_and_then_closes_no_gate_again(bench: Bench) -> None:
+    api = Catalogue(bench.api, LISTED)
+    replies = itertools.cycle([Reply(500), None])
+    api.list_replies = lambda _request: next(replies)
+    watches = bench.watches(LISTED)
+    closed = 0
+    for _ in range(100):
+        before = bench.clock.monotonic()
+        await bench.tick(watches)
+        closed += bench.clock.monotonic() - before > 20
+    assert closed == 1
+    assert api.asked().count("+0") <= 12, "it is left alone for longer each time"
 
 
 async def test_a_list_that_throttles_while_tracks_are_read_is_left_alone_as_well(bench: Bench) -> None:

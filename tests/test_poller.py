@@ -2,7 +2,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import pairwise
 from random import Random
@@ -635,6 +635,39 @@ async def test_an_account_in_trouble_shows_that_the_token_is_well(bench: Bench) 
     assert (Problem.TOKEN_REJECTED, "useapi.net", True) in await bench.problems()
 
 
+async def test_what_was_asked_of_an_account_before_an_outage_does_not_end_it_either(bench: Bench) -> None:
+    early, late = bench.watch(1, "ill@example.com"), bench.watch(2)
+    held = asyncio.Event()
+    slow = Reply(596, '{"error": "account"}', delay_until=held)
+    bench.api.reply(path_of(early.audio_id), slow)
+    bench.api.reply(path_of(late.audio_id), answer({"error": "Unauthorized"}, 401))
+    reading = asyncio.create_task(bench.gathering.turn(early))
+    await bench.api.until_count(path_of(early.audio_id), 1)
+    await bench.gathering.turn(late)
+    held.set()
+    await reading
+    assert bench.upstream.is_token_rejected
+    assert bench.upstream.token.failures == 1
+    assert [*bench.upstream.accounts_in_trouble()] == ["ill@example.com"]
+
+
+async def test_what_was_asked_before_an_account_was_in_trouble_does_not_end_that(bench: Bench) -> None:
+    early, late = bench.watch(1), bench.watch(2)
+    held = asyncio.Event()
+    slow = replace(answer(track(1)), delay_until=held)
+    bench.api.reply(path_of(early.audio_id), slow)
+    bench.api.reply(path_of(late.audio_id), answer({"error": "account"}, 596), answer(track(2)))
+    reading = asyncio.create_task(bench.gathering.turn(early))
+    await bench.api.until_count(path_of(early.audio_id), 1)
+    await bench.gathering.turn(late)
+    held.set()
+    await reading
+    assert [*bench.upstream.accounts_in_trouble()] == ["me@example.com"]
+    assert early.sighting is not None
+    await bench.gathering.turn(late)
+    assert not bench.upstream.accounts_in_trouble()
+
+
 async def test_a_track_that_could_not_be_read_and_is_gone_is_no_longer_unreadable(bench: Bench) -> None:
     watch = bench.watch()
     bench.api.reply(path_of(watch.audio_id), answer({"error": "no"}, 400), answer({"error": "expired"}, 410))
@@ -715,6 +748,41 @@ async def test_a_suspect_that_waits_makes_room_for_another_one(bench: Bench) -> 
     await asyncio.gather(first, second)
     assert len(bench.api.to(path_of(ill.audio_id))) == len(bench.api.to(path_of(well.audio_id))) == 1
     assert bench.upstream.token.failures == 0
+
+
+async def test_a_track_that_the_api_fails_on_now_and_then_slows_no_other(bench: Bench) -> None:
+    ill, well = bench.watch(1), bench.watch(2)
+    bench.api.reply(path_of(ill.audio_id), *[Reply(500), answer(track(1))] * 60)
+    bench.api.reply(path_of(well.audio_id), answer(track(2)))
+    closed = []
+    for _ in range(60):
+        await bench.gathering.turn(ill)
+        closed.append(bench.upstream.token.failures > 0)
+        await bench.gathering.turn(well)
+        bench.clock.move(15)
+    assert closed.count(True) == 1
+    assert len(bench.api.to(path_of(well.audio_id))) == 60
+    assert await bench.problems() == []
+
+
+async def test_where_a_track_is_known_to_fail_by_itself_another_one_is_not_taken_for_an_outage(
+    bench: Bench,
+) -> None:
+    ill, well, further = bench.watch(1), bench.watch(2), bench.watch(3)
+    bench.api.otherwise(lambda _request: answer(track()))
+    bench.api.reply(path_of(ill.audio_id), Reply(500))
+    for _ in range(2):
+        await bench.gathering.turn(ill)
+        await bench.gathering.turn(well)
+    bench.api.reply(path_of(further.audio_id), Reply(500))
+    await bench.gathering.turn(further)
+    assert (bench.upstream.token.failures, further.failures) == (0, 1)
+    bench.api.otherwise(lambda _request: Reply(500))
+    await bench.gathering.turn(well)
+    assert bench.upstream.token.failures == 1, "two in a row are an outage"
+    bench.clock.move(60)
+    await bench.gathering.turn(further)
+    assert bench.upstream.token.failures == 2
 
 
 async def test_an_api_that_fails_on_all_tracks_is_an_outage_and_no_tracks_fault(bench: Bench) -> None:
