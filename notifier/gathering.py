@@ -96,6 +96,8 @@ class _Group:
     top: str | None = None
     """The first track of the list, if its first page was read."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    flight: asyncio.Lock | None = None
+    """What it holds while it reads the list."""
 
     def join(self, watch: Watched, due: float, now: float) -> None:
         """Let a watch be answered with the others."""
@@ -108,6 +110,13 @@ class _Group:
         for audio_id, watch in [*self.left.items()]:
             if watch.seen_at >= self.joined[audio_id]:
                 del self.left[audio_id]
+
+    def part(self) -> None:
+        """Let each of those that are left be read by itself now, and others read the list."""
+        if self.flight is not None:
+            self.flight.release()
+            self.flight = None
+        self.over.set()
 
     def is_wanted(self) -> bool:
         """Say whether anybody still waits for an answer."""
@@ -312,7 +321,7 @@ class Gathering:
                 await self._lead(room, group)
             finally:
                 self._set_out(known, group)
-                group.over.set()
+                group.part()
         elif self._upstream.is_closed(room.account):
             # NB: a page that the probe comes back with tells of it, too; only a suspect's place is taken
             await self._poller.read(watch, due=due)
@@ -331,10 +340,12 @@ class Gathering:
 
     async def _lead(self, room: _Room, group: _Group) -> None:
         """Send the fewest requests that tell of a group, but for those that follow for tracks alone."""
-        async with self._list(room).flight:
-            group.let_go()
-            if group.left:
-                await self._send(room, group)
+        flight = self._list(room).flight
+        await flight.acquire()
+        group.flight = flight
+        group.let_go()
+        if group.left:
+            await self._send(room, group)
         self._count(room)
 
     async def _send(self, room: _Room, group: _Group) -> None:
@@ -352,7 +363,6 @@ class Gathering:
             at, answered = asked
             if isinstance(answered, _Alone):
                 watch = answered.watch
-                del group.left[watch.audio_id]
                 due = group.dues[watch.audio_id]
                 await self._poller.take(watch, answered.reading, passages, phase=due, at=at)
             else:
@@ -369,8 +379,18 @@ class Gathering:
         pages = known.places.plan(group.left, waiting=self._waiting(room)).pages
         if pages:
             return await self._page(room, group, [*pages.items()])
-        watch = min((watch for watch in group.left.values() if watch.is_watched), key=_is_suspect)
+        watch = self._take_one(room, group)
         return _Alone(watch, await self._poller.ask(watch, group.dues[watch.audio_id]))
+
+    def _take_one(self, room: _Room, group: _Group) -> Watched:
+        """Return the watch to read by itself; the others wait for it only if it is to open the gate."""
+        watches = [watch for watch in group.left.values() if watch.is_watched]
+        is_probe = self._upstream.is_closed(room.account)
+        watch = min(watches, key=_is_suspect) if is_probe else watches[0]
+        del group.left[watch.audio_id]
+        if not is_probe:
+            group.part()
+        return watch
 
     async def _page(self, room: _Room, group: _Group, pages: Sequence[tuple[int, Sequence[str]]]) -> _Pages:
         """Send the request for the first of some pages."""

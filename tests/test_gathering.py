@@ -14,7 +14,7 @@ from notifier.useapi import Page, Unlistable
 from tests.support.catalogue import ME, Catalogue
 from tests.support.gatherings import Bench, gathering_at
 from tests.support.polling import MINUTE
-from tests.support.servers import Reply, Server
+from tests.support.servers import PATIENCE, Reply, Server
 from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track
 
 
@@ -98,6 +98,27 @@ async def test_a_track_that_is_gone_is_missing_although_a_list_goes_on_to_show_i
     for _ in range(4):
         await bench.tick(watches)
     assert sorted(await bench.told()) == [("track.missing", audio_id(number)) for number in (1, 2)]
+
+
+async def test_a_track_that_no_list_holds_and_whose_read_hangs_holds_up_no_other(bench: Bench) -> None:
+    api = Catalogue(bench.api, [1, 2, 3])
+    api.hidden |= {audio_id(number) for number in (1, 2, 3)}
+    watches = bench.watches([1, 2, 3])
+    await bench.tick(watches)
+    hung = asyncio.Event()
+    bench.api.reply(path_of(audio_id(1)), replace(answer(completed(1)), delay_until=hung))
+    for number in (2, 3):
+        api.put(completed(number))
+    turns = asyncio.create_task(bench.tick(watches[:2]))
+    await bench.api.until(lambda: len(bench.api.to(path_of(audio_id(1)))) == 2)
+    await bench.tick(watches[2:], after=0)
+    async with asyncio.timeout(PATIENCE):
+        while len(await bench.told()) < 2:
+            await asyncio.sleep(0)
+    assert [watch.is_final for watch in watches] == [False, True, True]
+    hung.set()
+    await turns
+    assert watches[0].is_final
 
 
 async def test_an_api_without_lists_is_read_track_by_track_in_the_same_turn(bench: Bench) -> None:
