@@ -135,7 +135,7 @@ class Engine:
 
     async def _apply_delivery(self, before: Config, config: Config) -> None:
         self._equipment.settings = config.delivery
-        if _limits_of_wire(config) != _limits_of_wire(before):
+        if config.delivery.timeout != before.delivery.timeout:
             former, self._wire = self._wire, _wire(config)
             self._equipment.wire = self._wire
             await former.retire()
@@ -250,11 +250,6 @@ class Engine:
         self.metrics.show_backlogs(self._backlogs, is_paused, self._clock.now())
 
 
-def _limits_of_wire(config: Config) -> tuple[timedelta, int]:
-    """Return how long a request to a target may take, and how many may be under way."""
-    return config.delivery.timeout, max(1, sum(target.lanes for target in config.targets.values()))
-
-
 def _wire(config: Config) -> Wire:
-    timeout, connections = _limits_of_wire(config)
-    return Wire(timeout=timeout, connections=connections, largest_answer=LARGEST_ANSWER)
+    # NB: each worker has its own limit; a common one would let a target wait for those that have left
+    return Wire(timeout=config.delivery.timeout, connections=None, largest_answer=LARGEST_ANSWER)

@@ -26,13 +26,16 @@ _HUNG_UP = {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN, e
 
 
 class Wire:
-    """A pool of connections to one side. Use it as an async context manager, inside the event loop."""
+    """A pool of connections to one side. Use it as an async context manager, inside the event loop.
+
+    No more than `connections` at a time; None where whoever sends sees to that.
+    """
 
     def __init__(
         self,
         *,
         timeout: timedelta,
-        connections: int,
+        connections: int | None,
         largest_answer: int,
         headers: Mapping[str, str] | None = None,
     ) -> None:
@@ -41,7 +44,7 @@ class Wire:
         self._under_way = 0
         self._is_retired = False
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, resolver=Lookup()),
+            connector=aiohttp.TCPConnector(limit=connections or 0, resolver=Lookup()),
             timeout=aiohttp.ClientTimeout(total=timeout.total_seconds()),
             headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **(headers or {})},
             cookie_jar=aiohttp.DummyCookieJar(),

@@ -20,17 +20,18 @@ from notifier.track import parse
 from notifier.transition import Sighting
 from tests.support.catalogue import ME, Catalogue
 from tests.support.clocks import ManualClock
-from tests.support.servers import PATIENCE, Server
+from tests.support.servers import PATIENCE, Reply, Server
 from tests.support.tracks import MUSIC, audio_id, completed, track
 
 DAY = timedelta(days=1)
 NOON = datetime(2026, 6, 23, 12, 0, tzinfo=UTC)
 
 
-def config(*numbers: int, targets: Collection[str] = ("archive",)) -> Config:
+def config(*numbers: int, targets: Collection[str] = ("archive",), url: str = "http://127.0.0.1:9") -> Config:
     watches = "".join(f"  - {audio_id(number)}\n" for number in numbers)
-    entries = "".join(f"  {name}: {{type: webhook, url: 'http://127.0.0.1:9/{name}'}}\n" for name in targets)
+    entries = "".join(f"  {name}: {{type: webhook, url: '{url}/{name}'}}\n" for name in targets)
     text = f"""useapi: {{token: abc, base_url: "http://127.0.0.1:9"}}
+delivery: {{timeout: 5m}}
 targets:
 {entries}
 alerts: [archive]
@@ -282,6 +283,27 @@ watch: []
             await engine.stop()
         alerts = [row for row in await store.deliveries() if row.type == "notifier.alert"]
         assert [(row.name, row.target) for row in alerts] == [("target_paused", "archive")]
+
+
+async def test_what_hangs_at_a_target_that_has_left_holds_up_no_other(
+    store: Store, clock: ManualClock, receiver: Server
+) -> None:
+    hung = asyncio.Event()
+    for path in ("/archive", "/left"):
+        receiver.reply(path, Reply(204, delay_until=hung))
+    receiver.reply("/new", Reply(204))
+    for number in range(4):
+        await finish(store, number, "archive", "left")
+    engine = engine_for(config(targets=["archive", "left"], url=receiver.url), store, clock)
+    await engine.start()
+    for path in ("/archive", "/left"):
+        await receiver.until_count(path, 4)
+    await finish(store, 9, "new")
+    await engine.apply(config(targets=["archive", "new"], url=receiver.url), Masker())
+    await receiver.until_count("/new", 1)
+    assert {row.state for row in await store.deliveries(target="left")} == {"pending"}
+    hung.set()
+    await engine.stop()
 
 
 async def test_an_accounts_list_is_looked_at_when_somebody_wants_it(store: Store, api: Server) -> None:
