@@ -30,6 +30,7 @@ from notifier.vitals import PATIENCE, Vitals
 from notifier.web import Health, Site, Views
 
 _LOOK_AT_STORE_EVERY = 3
+_SHOW_STATUS_EVERY = 3
 _GIVE_UP_EVERY = 15
 _USAGE_FIRST, _USAGE_EVERY = 10, 60
 _TIDY_FIRST, _TIDY_EVERY = 600, 3600
@@ -264,16 +265,15 @@ class App:
                 await self.engine.polling.write_usage()
             if tick % _TIDY_EVERY == _TIDY_FIRST:
                 await self.engine.tidy()
-            if (latest := self.summary()) != status:
+            if tick % _SHOW_STATUS_EVERY == 0 and (latest := self.summary()) != status:
                 status = latest
                 self._manager.status(status)
 
     async def _look_at_watchlist(self) -> None:
         """Take what a person changes. Apart from the other duties, lest a disk that hangs stops them."""
         while True:
-            await asyncio.sleep(until_next_second(self._clock.awake()))
-            if not self.reloader.is_curious:
-                await asyncio.sleep(until_next_second(self._clock.awake()))
+            rest = 0.0 if self.reloader.is_curious else 1.0
+            await asyncio.sleep(until_next_second(self._clock.awake()) + rest)
             await self.reloader.look()
 
     async def _watch_parts(self) -> None:
