@@ -7,6 +7,7 @@ Source: https://apscheduler.readthedocs.io/en/3.x/userguide.html
 
 import asyncio
 import time
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -15,21 +16,23 @@ from inspect import signature
 from itertools import count, islice
 from typing import Any, Protocol, TypeVar
 
+import structlog
 from apscheduler.jobstores.base import JobLookupError
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from notifier import cadence
 from notifier.cadence import MOMENT
 from notifier.clock import until_next_second
 from notifier.foresight import Foresight
-from notifier.timetable import Tasks, Timetable
+from notifier.timetable import Scheduler, Timetable
 from notifier.useapi import account_of
 from notifier.watched import Watched
 
 T = TypeVar("T", bound="Looked")
 
 _ADDED_TOGETHER = 100
+
+log = structlog.get_logger()
 
 
 class Turn(Protocol):
@@ -64,8 +67,9 @@ class _MonotonicZone(tzinfo):
         """Return the moment at a reading of the monotonic clock.
 
         NB: as one of UTC, which this zone does not differ from; two of UTC are compared in no time.
+        What would lie beyond all calendars, as very many tracks at a very low rate may, is due in centuries.
         """
-        return _EPOCH + timedelta(seconds=seconds)
+        return _EPOCH + timedelta(seconds=min(seconds, _FARTHEST))
 
     def own(self, seconds: float) -> datetime:
         """Return the same as a moment of this zone, which nobody converts once more."""
@@ -78,9 +82,45 @@ class _MonotonicZone(tzinfo):
 
 _ZONE = _MonotonicZone()
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_FARTHEST = timedelta(days=365 * 1000).total_seconds()
 
 
-class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+class _Lasting(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+    """A trigger that goes on whatever happens to it.
+
+    An error that APScheduler got would stop it altogether, and nobody would be read any more.
+    """
+
+    __slots__ = ("has_failed",)
+
+    def __init__(self) -> None:
+        self.has_failed = False
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
+        try:
+            return self._next_fire_time(previous_fire_time, now)
+        except Exception:
+            self.complain()
+            return self._next_without_thought(_ZONE.seconds(previous_fire_time or now), _ZONE.seconds(now))
+
+    def complain(self) -> None:
+        """Log the error that is being handled, but for one that comes again."""
+        if not self.has_failed:
+            log.exception("schedule.failed", **self._about())
+        self.has_failed = True
+
+    @abstractmethod
+    def _next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None: ...
+
+    @abstractmethod
+    def _next_without_thought(self, due: float, now: float) -> datetime:
+        """Return when an interval is over, and let what is due now begin."""
+
+    @abstractmethod
+    def _about(self) -> dict[str, str]: ...
+
+
+class _Trigger(_Lasting):
     """Asks the cadence when a watch is due; lives as long as its job."""
 
     __slots__ = (
@@ -98,6 +138,7 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
     )
 
     def __init__(self, schedule: "Schedule", watch: Watched, first: float, job_id: str) -> None:
+        super().__init__()
         self.job_id = job_id
         """NB: another one for a watch that returns, or APScheduler would take its first turn for the second
         one at a time while a turn of before is under way, and skip it."""
@@ -117,14 +158,24 @@ class _Trigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
         self._answer: datetime | None = None
         """What was said when it was last due."""
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        if previous_fire_time is None:
+    def _next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        if previous is None:
             return _ZONE.at(self.first)
-        due = _ZONE.seconds(previous_fire_time)
+        due = _ZONE.seconds(previous)
         if due != self.due or self._answer is None:  # NB: it is asked twice about each
             self._come_up(due, now=_ZONE.seconds(now))
             self._answer = _ZONE.at(self._planned)
         return self._answer
+
+    def _next_without_thought(self, due: float, now: float) -> datetime:
+        self.due, self.period = due, self.watch.interval.total_seconds()
+        self.is_early, self.is_under_way, self._is_as_planned = False, True, True
+        self._planned = max(due, now) + self.period
+        self._answer = _ZONE.at(self._planned)
+        return self._answer
+
+    def _about(self) -> dict[str, str]:
+        return {"audio_id": self.watch.audio_id}
 
     def _come_up(self, due: float, *, now: float) -> None:
         """Settle whether a turn begins that is due, and plan when the next one is."""
@@ -171,24 +222,33 @@ class Looked(Protocol):
     """When somebody last looked, in seconds in which the machine was awake."""
 
 
-class _LookTrigger(BaseTrigger):  # type: ignore[misc] # APScheduler has no types
+class _LookTrigger(_Lasting):
     """Fires an interval after the last look, whoever has looked."""
 
-    __slots__ = ("first", "is_under_way", "job_id", "looked")
+    __slots__ = ("first", "is_under_way", "job_id", "key", "looked")
 
-    def __init__(self, looked: Looked, first: float, job_id: str) -> None:
+    def __init__(self, looked: Looked, first: float, key: str, job_id: str) -> None:
+        super().__init__()
+        self.key = key
         self.looked = looked
         self.first = first
         self.job_id = job_id
         self.is_under_way = False
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
-        if previous_fire_time is None:
+    def _next_fire_time(self, previous: datetime | None, now: datetime) -> datetime | None:
+        if previous is None:
             return _ZONE.at(self.first)
         self.is_under_way = True  # NB: asked when a look begins
         interval, moment = self.looked.interval.total_seconds(), _ZONE.seconds(now)
         later = self.looked.done_at + interval
         return _ZONE.at(later if self.is_early(moment) else moment + interval)
+
+    def _next_without_thought(self, _due: float, now: float) -> datetime:
+        self.is_under_way = True
+        return _ZONE.at(now + self.looked.interval.total_seconds())
+
+    def _about(self) -> dict[str, str]:
+        return {"account": self.key}
 
     def is_early(self, now: float) -> bool:
         """Say whether what was due is due later instead: somebody has looked meanwhile."""
@@ -236,10 +296,9 @@ class Schedule:
         """NB: one for all jobs and no method, whose name and place APScheduler would note down with each."""
         # NB: else it is found out anew for each, which takes longer than all else that a job needs
         self._job.__signature__ = signature(self._run)  # type: ignore[attr-defined]
-        self._scheduler = AsyncIOScheduler(
+        self._scheduler = Scheduler(
+            Timetable(_ZONE),
             timezone=_ZONE,
-            jobstores={"default": Timetable(_ZONE)},
-            executors={"default": Tasks()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         self.last_beat = time.monotonic()
@@ -378,8 +437,12 @@ class Schedule:
 
     def _begin(self, watch: Watched, trigger: _Trigger) -> None:
         """Note for foresight that a turn begins."""
-        if self._foresight is not None and watch.life is not None:
+        if self._foresight is None or watch.life is None:
+            return
+        try:
             self._foresight.begin(watch.life, trigger.due, interval=trigger.period)
+        except Exception:  # NB: as above; the turn is worth more than what is foreseen of others
+            trigger.complain()
 
     async def _take_turns(self, watch: Watched, *, due: float) -> None:
         """Take a turn, and another one for what somebody has hinted at since the request of that one left."""
@@ -393,7 +456,7 @@ class Schedule:
     def add_look(self, key: str, looked: T, look: Callable[[T], Awaitable[None]], *, delay: float) -> None:
         """Call `look` after a delay, and then an interval after the last look each time."""
         first = time.monotonic() + delay
-        trigger = self._looks[key] = _LookTrigger(looked, first, f"{next(self._numbers)} {key}")
+        trigger = self._looks[key] = _LookTrigger(looked, first, key, f"{next(self._numbers)} {key}")
         self._scheduler.add_job(self._run_look, trigger, args=(trigger, look), id=trigger.job_id)
 
     def remove_look(self, key: str) -> None:

@@ -14,14 +14,21 @@ from itertools import count
 from math import ceil
 from typing import Any, Protocol
 
+import structlog
 from apscheduler.executors.base import BaseExecutor
 from apscheduler.jobstores.base import BaseJobStore, ConflictingIdError, JobLookupError
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from notifier.cadence import MOMENT
 
 _MOST_TOGETHER = 250
 """How many jobs are begun at once; before the others the loop sees to whatever else there is."""
 _LEAST_LEFT_OVER = 100
+_PUT_OFF = 60.0
+"""For how many seconds a job is left alone that nobody could be asked about when it is due next."""
+_AGAIN = 1.0
+
+log = structlog.get_logger()
 
 
 class Zone(Protocol):
@@ -50,6 +57,8 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
         self._entries: dict[str, _Entry] = {}
         """The valid entry of each job; others in the heap are left over."""
         self._numbers = count()
+        self._handed_out: list[_Entry] = []
+        """What was said to be due the last time."""
 
     def lookup_job(self, job_id: str) -> Any:
         """Return a job, or None."""
@@ -58,13 +67,24 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
 
     def get_due_jobs(self, now: datetime) -> list[Any]:
         """Return the jobs that are due, in order; the first of very many, and the others when asked again."""
-        due: list[Any] = []
+        due: list[_Entry] = []
         moment = self._zone.seconds(now)
         while self._heap and self._heap[0][0] <= moment and len(due) < _MOST_TOGETHER:
             entry = heappop(self._heap)
             if self._is_valid(entry):
-                due.append(entry[2])
-        return due
+                due.append(entry)
+        self._handed_out = due
+        return [job for _, _, job in due]
+
+    def take_back(self, now: datetime) -> None:
+        """Take what was said to be due and neither updated nor removed, since that failed, for due still.
+
+        The first of it is what failed, and is put off, so that the others are not held up by it again.
+        """
+        left = [entry for entry in self._handed_out if self._is_valid(entry)]
+        self._handed_out = []
+        for number, (due, _, job) in enumerate(left):
+            self._enter(job, due if number else self._zone.seconds(now) + _PUT_OFF)
 
     def get_next_run_time(self) -> datetime | None:
         """Return when to look for due jobs next: at the end of the moment in which the first one is due."""
@@ -80,13 +100,13 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
         """Take a job. Raises ConflictingIdError."""
         if job.id in self._entries:
             raise ConflictingIdError(job.id)
-        self._enter(job)
+        self._enter(job, self._zone.seconds(job.next_run_time))
 
     def update_job(self, job: Any) -> None:
         """Take a job that is due at another time now. Raises JobLookupError."""
         if job.id not in self._entries:
             raise JobLookupError(job.id)
-        self._enter(job)
+        self._enter(job, self._zone.seconds(job.next_run_time))
 
     def remove_job(self, job_id: str) -> None:
         """Forget a job. Raises JobLookupError."""
@@ -102,8 +122,8 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
         """Forget all jobs."""
         self.remove_all_jobs()
 
-    def _enter(self, job: Any) -> None:
-        entry = (self._zone.seconds(job.next_run_time), next(self._numbers), job)
+    def _enter(self, job: Any, due: float) -> None:
+        entry = (due, next(self._numbers), job)
         self._entries[job.id] = entry
         heappush(self._heap, entry)
         if len(self._heap) > _LEAST_LEFT_OVER + 2 * len(self._entries):
@@ -111,6 +131,24 @@ class Timetable(BaseJobStore):  # type: ignore[misc] # APScheduler has no types
 
     def _is_valid(self, entry: _Entry) -> bool:
         return self._entries.get(entry[2].id) is entry
+
+
+class Scheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler has no types
+    """Goes on after an error in its midst, after which APScheduler's own would never look at a job again."""
+
+    def __init__(self, timetable: Timetable, **options: Any) -> None:
+        super().__init__(jobstores={"default": timetable}, executors={"default": Tasks()}, **options)
+        self._timetable = timetable
+
+    def _process_jobs(self) -> float | None:
+        """Begin what is due; return after how many seconds to look again."""
+        try:
+            wait: float | None = super()._process_jobs()
+        except Exception:
+            log.exception("schedule.failed")
+            self._timetable.take_back(datetime.now(self.timezone))
+            return _AGAIN
+        return wait
 
 
 class Tasks(BaseExecutor):  # type: ignore[misc] # APScheduler has no types

@@ -8,8 +8,10 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+import structlog
 from yarl import URL
 
+from notifier.foresight import Budget, Foresight, Life
 from notifier.schedule import Schedule, _MonotonicZone, _Trigger
 from notifier.transition import Sighting
 from notifier.useapi import account_of
@@ -409,3 +411,90 @@ async def test_a_shorter_interval_of_a_list_counts_from_its_last_look() -> None:
         schedule.add_look("clock", clock, clock.look, delay=0)
         await one.until(2)
         assert clock.looks >= 2, "the interval passes all the same"
+
+
+# ------------------------------------------------------------------------------------- errors of our own
+
+
+class Failing(Foresight):
+    """A foresight with a bug in one of its ways."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self._way = way
+
+    def places(self, _life: Life) -> bool:
+        if self._way == "places":
+            raise ZeroDivisionError("a bug")
+        return True
+
+    def next_read(self, _life: Life, *, interval: float, is_stalled: bool) -> float:
+        if self._way == "next_read":
+            raise KeyError("a bug")
+        return float("nan") if self._way == "nonsense" else 0.0
+
+    def read_after(self, _life: Life, due: float, *, interval: float, is_stalled: bool) -> float:
+        return float("-inf")
+
+    def begin(self, _life: Life, due: float, *, interval: float) -> None:
+        if self._way == "begin":
+            raise LookupError("a bug")
+
+
+@pytest.mark.parametrize("way", ["places", "next_read", "nonsense", "begin"])
+async def test_a_watch_that_our_own_error_befalls_is_read_at_its_interval_and_so_are_the_others(
+    way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns, one, other = Turns(), watch(1), watch(2)
+    one.life = Life("music", 0, 0, 0, 0, Budget(), 0, 0.05, is_placed=True)
+    schedule = Schedule(turns, spacing=timedelta(microseconds=100), foresight=Failing(way))
+    with structlog.testing.capture_logs() as logs:
+        schedule.start()
+        await schedule.add([one, other])
+        await turns.until(lambda: min(turns.counts[x.audio_id] for x in (one, other)) >= 4)
+        schedule.stop()
+        await asyncio.sleep(0)
+    assert [(record["event"], record["audio_id"]) for record in logs] == [("schedule.failed", one.audio_id)]
+    assert logs[0]["log_level"] == "error"
+    assert caplog.messages == []
+
+
+class Faltering(List):
+    """Fails the first time that somebody asks how often it is to be looked at."""
+
+    has_failed = False
+
+    @property
+    def interval(self) -> timedelta:
+        if not self.has_failed:
+            self.has_failed = True
+            raise LookupError("a bug")
+        return TICK
+
+    @interval.setter
+    def interval(self, _interval: timedelta) -> None:
+        return
+
+
+async def test_a_look_that_our_own_error_befalls_comes_again_and_so_do_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    one, other = Faltering(), List()
+    with structlog.testing.capture_logs() as logs:
+        async with running(Turns()) as schedule:
+            schedule.add_look("one", one, one.look, delay=0)
+            schedule.add_look("other", other, other.look, delay=0)
+            await one.until(3)
+            await other.until(3)
+    assert [(record["event"], record["account"]) for record in logs] == [("schedule.failed", "one")]
+    assert caplog.messages == []
+
+
+async def test_what_is_due_in_ten_thousand_years_can_be_scheduled() -> None:
+    """At one request in ten years, the least that a rate may say."""
+    turns, decade = Turns(), timedelta(days=3650)
+    async with running(turns, spacing=decade) as schedule:
+        await schedule.add(watch(number) for number in range(1000))
+        await turns.until(lambda: len(turns.counts) == 1)
+        schedule.add_look("list", looked := List(), looked.look, delay=0)
+        await looked.until(2)

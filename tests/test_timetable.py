@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from apscheduler.jobstores.base import ConflictingIdError, JobLookupError
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.date import DateTrigger
+from apscheduler.triggers.interval import IntervalTrigger
 from hypothesis import given
 from hypothesis import strategies as st
 
 from notifier.cadence import MOMENT
-from notifier.timetable import Tasks, Timetable
+from notifier.timetable import Scheduler, Tasks, Timetable
 from tests.support.servers import PATIENCE
 
 START = datetime(2000, 1, 1, tzinfo=UTC)
@@ -161,3 +164,49 @@ async def test_a_job_with_nothing_to_do_begins_no_task_and_can_be_run_again() ->
         assert asyncio.all_tasks() == before
         await asyncio.sleep(0)  # its end is noted right after its beginning
     scheduler.shutdown(wait=False)
+
+
+def test_what_could_not_be_dealt_with_is_due_again_but_for_the_first_of_it_which_failed() -> None:
+    table = Timetable(Zone())
+    for number in range(5):
+        table.add_job(Job(f"{number}", START))
+    due = table.get_due_jobs(START)
+    table.update_job(Job(due[0].id, START + timedelta(hours=1)))
+    table.take_back(START)
+    assert [job.id for job in table.get_due_jobs(START)] == ["2", "3", "4"]
+    for number in (2, 3, 4):
+        table.remove_job(f"{number}")
+    assert table.get_due_jobs(START + timedelta(seconds=59)) == []
+    assert [job.id for job in table.get_due_jobs(START + timedelta(seconds=60))] == ["1"]
+    table.remove_job("1")
+    table.take_back(START)
+    assert [job.id for job in table.get_due_jobs(START + timedelta(hours=2))] == ["0"]
+
+
+class Failing(BaseTrigger):  # type: ignore[misc]
+    """Says when it is due once, and then fails."""
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        if previous_fire_time is None:
+            return now
+        raise LookupError("a bug")
+
+
+async def test_a_trigger_that_fails_stops_no_other_job() -> None:
+    scheduler, runs = Scheduler(Timetable(Zone()), timezone=UTC), {"before": 0, "after": 0}
+
+    async def run(name: str) -> None:
+        runs[name] += 1
+
+    with structlog.testing.capture_logs() as logs:
+        scheduler.start(paused=True)
+        scheduler.add_job(run, IntervalTrigger(seconds=0.05), args=("before",), id="before")
+        scheduler.add_job(run, Failing(), args=("never",), id="failing", misfire_grace_time=None)
+        scheduler.add_job(run, IntervalTrigger(seconds=0.05), args=("after",), id="after")
+        scheduler.resume()
+        async with asyncio.timeout(PATIENCE):
+            while min(runs.values()) < 3:
+                await asyncio.sleep(0.01)
+        scheduler.shutdown(wait=False)
+        await asyncio.sleep(0)
+    assert [record["event"] for record in logs] == ["schedule.failed"]
