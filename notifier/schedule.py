@@ -31,6 +31,8 @@ from notifier.watched import Watched
 T = TypeVar("T", bound="Looked")
 
 _ADDED_TOGETHER = 100
+_LOOK_AGAIN = 1.0
+"""After how many seconds at the least a hint is followed again: until then another may be the probe."""
 
 log = structlog.get_logger()
 
@@ -289,6 +291,8 @@ class Schedule:
         """Whether watches of one account are read for the first time together, since one answer may do."""
         self.interval_of: Callable[[Watched], timedelta] = _own_interval
         """How often a watch is to be read."""
+        self.closed_for: Callable[[Watched], float | None] = _is_open
+        """For how many seconds a watch cannot be read as nobody may ask; None when it can be."""
         self._triggers: dict[str, _Trigger] = {}
         self._looks: dict[str, _LookTrigger] = {}
         self._numbers = count(1)
@@ -434,6 +438,19 @@ class Schedule:
             trigger.is_under_way = False
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)
+        elif watch.is_hinted:
+            self._try_again(watch, trigger)
+
+    def _try_again(self, watch: Watched, trigger: _Trigger) -> None:
+        """Let a watch that was hinted at in vain be due again, until the API may be asked.
+
+        NB: also before that, or one that always fails would be the probe each time, a moment earlier.
+        """
+        wait = self.closed_for(watch)
+        job = None if wait is None else self._scheduler.get_job(trigger.job_id)
+        soon = time.monotonic() + max(_LOOK_AGAIN, (wait or 0.0) / 2)
+        if job is not None and soon < _ZONE.seconds(job.next_run_time):
+            job.modify(next_run_time=_ZONE.at(soon))
 
     def _begin(self, watch: Watched, trigger: _Trigger) -> None:
         """Note for foresight that a turn begins."""
@@ -480,6 +497,10 @@ class Schedule:
             return  # NB: as above
         finally:
             trigger.is_under_way = False
+
+
+def _is_open(_watch: Watched) -> None:
+    return None
 
 
 def _own_interval(watch: Watched) -> timedelta:

@@ -116,6 +116,13 @@ class Upstream:
         of_account = self._accounts.get(account)
         return self.token.failures > 0 or (of_account is not None and of_account.failures > 0)
 
+    def closed_for(self, account: str) -> float | None:
+        """Return the seconds until somebody may ask of an account again; None when everybody may."""
+        if not self.is_closed(account):
+            return None
+        now = self._clock.monotonic()
+        return max(self.token.closed_for(now), self.gate_of(account).closed_for(now))
+
     @property
     def is_token_rejected(self) -> bool:
         """Whether the API refuses the token."""

@@ -12,8 +12,8 @@ from notifier.loading import load_content
 from notifier.secret import Masker, Sources
 from notifier.store import Store
 from tests.support.catalogue import Catalogue
-from tests.support.servers import PATIENCE, Server
-from tests.support.tracks import MUSIC, audio_id, completed
+from tests.support.servers import PATIENCE, Reply, Server
+from tests.support.tracks import MUSIC, answer, audio_id, completed, path_of
 
 
 def config(api: Server, numbers: Iterable[int], *, lists: str = "auto", interval: str = "100ms") -> Config:
@@ -105,4 +105,21 @@ async def test_a_track_that_joins_is_read_with_a_page_which_shows_the_others_as_
     await until(lambda: engine.polling.watches[audio_id(1)].is_final)
     assert (count.pages, count.tracks) == (1, 0)
     assert engine.polling.watches[audio_id(2)].phase == engine.polling.watches[audio_id(3)].phase
+    await engine.stop()
+
+
+async def test_a_hint_that_comes_while_the_gate_is_closed_is_followed_once_it_opens(
+    api: Server, store: Store
+) -> None:
+    Catalogue(api, [1, 2])
+    engine = engine_for(config(api, [1, 2], lists="never", interval="1h"), store)
+    await engine.start()
+    await until(lambda: all(watch.sighting for watch in engine.polling.watches.values()))
+    api.reply(path_of(audio_id(1)), Reply(429, headers={"Retry-After": "1"}), answer(completed(1)))
+    api.reply(path_of(audio_id(2)), answer(completed(2)))
+    engine.polling.hints.take(audio_id(1))
+    await until(lambda: engine.polling.upstream.token.failures > 0)
+    engine.polling.hints.take(audio_id(2))
+    await until(lambda: all(watch.is_final for watch in engine.polling.watches.values()))
+    assert len(api.to(path_of(audio_id(1)))) == 3, "it is asked no more often than the gate allows"
     await engine.stop()
