@@ -48,7 +48,6 @@ async def _play(speed: float) -> int:
         async with _serve(SimulatedApi(world).app()) as api, _serve(Receivers(world).app()) as receivers:
             _write(watchlist, _watchlist(api, receivers, speed))
             printer.introduce()
-            world.started = asyncio.get_running_loop().time()
             async with _daemon(watchlist, watchlist.with_name("state.db")) as daemon:
                 await _until_all_came(world, daemon)
         return printer.conclude(daemon.returncode, _read(watchlist.with_name("daemon.log")))

@@ -22,6 +22,8 @@ USER = "user:4711-pixverse:demo@example.com-music:"
 TOKEN = "user:4711-demo"  # noqa: S105 - opens nothing
 STALLED_AFTER = timedelta(minutes=30)
 _QUEUED_FOR = 20.0
+_STALL_SHOWS_AFTER = 1.5
+"""After how many real seconds it is seen by whoever goes by the dates of answers, which are whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class World:
 
     speed: float
     say: Callable[[str, str], None]
-    started: float = 0.0
+    started: float | None = None
+    """When the simulated clock began to run, by the loop's."""
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     request_count: int = 0
     received: list[tuple[str, str, str]] = field(default_factory=list)
@@ -109,7 +112,19 @@ class World:
 
     def now(self) -> float:
         """Return the simulated seconds since the start."""
+        if self.started is None:
+            return 0.0
         return (asyncio.get_running_loop().time() - self.started) * self.speed
+
+    def ask(self) -> float:
+        """Count a request to the API and return the simulated seconds.
+
+        The clock starts with the first one, lest a daemon that comes up slowly misses what happens.
+        """
+        if self.started is None:
+            self.started, self.started_at = asyncio.get_running_loop().time(), datetime.now(UTC)
+        self.request_count += 1
+        return self.now()
 
     def moment(self, seconds: float) -> str:
         """Write a simulated moment."""
@@ -126,6 +141,7 @@ class SimulatedApi:
         self._fates = {fate.audio_id: fate for fate in FATES}
         self._is_down = False
         self._down_since: float | None = None
+        self._seen_stalled: set[Fate] = set()
 
     def app(self) -> web.Application:
         """Return the application to serve."""
@@ -135,7 +151,7 @@ class SimulatedApi:
         return app
 
     async def _music(self, request: web.Request) -> web.Response:
-        now = self._world.now()
+        now = self._world.ask()
         refusal = self._refusal(request, now)
         if refusal is not None:
             return refusal
@@ -147,7 +163,7 @@ class SimulatedApi:
         return web.json_response(self._track(fate, now))
 
     async def _list(self, request: web.Request) -> web.Response:
-        now = self._world.now()
+        now = self._world.ask()
         refusal = self._refusal(request, now)
         if refusal is not None:
             return refusal
@@ -158,8 +174,7 @@ class SimulatedApi:
         return web.json_response({"data": shown, "next_offset": end, "has_more": end < len(tracks)})
 
     def _refusal(self, request: web.Request, now: float) -> web.Response | None:
-        """Count a request; return the answer to one that gets nothing, because of its token or an outage."""
-        self._world.request_count += 1
+        """Return the answer to a request that gets nothing, because of its token or an outage."""
         if request.headers.get("Authorization") != f"Bearer {TOKEN}":
             return web.json_response({"error": "Unauthorized", "code": 401}, status=401)
         if self._outage(now):
@@ -190,12 +205,20 @@ class SimulatedApi:
             "credits": 40,
             "created_at": to_rfc3339(self._world.started_at - self._age(fate)),
         }
-        if now >= fate.ends_at:
+        if self._has_ended(fate, now):
             track["updated_at"] = self._world.moment(fate.ends_at)
             return track | self._ended(fate)
         if now < _QUEUED_FOR:
             return track | {"audio_status": 5, "audio_status_name": "QUEUED", "audio_status_final": False}
         return track | {"audio_status": 10, "audio_status_name": "GENERATING", "audio_status_final": False}
+
+    def _has_ended(self, fate: Fate, now: float) -> bool:
+        """Say whether a track has ended: one that is to stall, once a request has shown that it has."""
+        if fate.stalls_at is None or fate in self._seen_stalled:
+            return now >= fate.ends_at
+        if now >= fate.stalls_at + _STALL_SHOWS_AFTER * self._world.speed:
+            self._seen_stalled.add(fate)  # NB: as with the outage
+        return False
 
     def _age(self, fate: Fate) -> timedelta:
         """Return how old a track is at the start; one that is to stall lacks just the time until then."""

@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from notifier.event import Event, EventType
-from notifier.simulation import Receivers, World
+from notifier.simulation import FATES, TOKEN, Receivers, SimulatedApi, World
 from tests.support.hostile import NOW
 from tests.support.process import command, environment
 from tests.support.servers import PATIENCE
@@ -44,6 +44,25 @@ async def test_the_demo_shows_every_message_once_and_leaves_nothing_behind(tmp_p
     assert all(name in out for name in NAMES)
     assert "\x1b[" not in out
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_demos_track_that_is_to_stall_is_shown_to_have_stalled_however_late_it_is_read() -> None:
+    """Of a daemon that takes ten seconds to come up, too: the clock waits for its first read."""
+    world = World(25, lambda _who, _what: None)
+    async with TestClient(TestServer(SimulatedApi(world).app())) as client:
+
+        async def status() -> str:
+            path = f"/v2/pixverse/music/{FATES[-1].audio_id}"
+            answer = await client.get(path, headers={"Authorization": f"Bearer {TOKEN}"})
+            return str((await answer.json())["audio_status_name"]) if answer.ok else answer.reason or ""
+
+        assert world.now() == 0
+        seen = [await status()]
+        for _ in range(3):
+            assert world.started is not None
+            world.started -= 60
+            seen.append(await status())
+    assert seen == ["QUEUED", "Service Unavailable", "GENERATING", "COMPLETED"]
 
 
 def command_lines() -> Iterator[str]:

@@ -118,6 +118,11 @@ def but_for_stalls(said: Iterable[str]) -> list[str]:
     return [text for text, _ in itertools.groupby(text for text in said if not text.startswith("no answer"))]
 
 
+def all_is_over(running: Daemon) -> bool:
+    """Say whether each outage of the API has ended."""
+    return len(running.records("upstream.unavailable")) == len(running.records("upstream.recovered"))
+
+
 def held(running: Daemon) -> dict[str, int]:
     """Count the files that a process has open and its threads."""
     process = f"/proc/{running.process.pid}"
@@ -160,10 +165,11 @@ async def test_whatever_hits_the_api_is_one_outage_and_nothing_is_lost(scene: Li
             await scene.receiver.until_count("/webhook/archive", number)
             await scene.all_are_read(*numbers[number:], 99)
         await holds_no_more_than(running, before)
+        await running.until(lambda: all_is_over(running), "the end of an outage")
         assert await running.stop() == 0
     said = reasons(running, "upstream.unavailable")
     assert but_for_stalls(said) == but_for_stalls(faults.values())
-    assert len(said) == len(running.records("upstream.recovered")), "an outage is one line"
+    assert all_is_over(running), "an outage is one line"
     assert names(scene.receiver.requests) == [f"Track {number}" for number in numbers]
     assert running.records("poll.failed") == []
 
