@@ -32,13 +32,28 @@ class Doors:
         await _moved("callback", self._callbacks.move(config.callback), config.callback)
 
     async def follow(self, config: Config) -> None:
-        """Answer where the watchlist says; where that cannot be, stay, and say so once."""
+        """Answer where the watchlist says; where that cannot be, stay, and say so once.
+
+        One that wants the other's place moves after it; where each does, one makes room first.
+        """
+        moves = [self._follow_http, self._follow_callback]
+        if _meet(config.http, self._callbacks.callback):
+            if _meet(config.callback, self._site.http):
+                await self._callbacks.move(None)
+            else:
+                moves.reverse()
+        for move in moves:
+            await move(config)
+
+    async def _follow_http(self, config: Config) -> None:
         try:
             await _moved("http", self._site.move(config.http), config.http)
             self._trouble.pop("http", None)
         except InUseError as error:
             if self._is_news("http", str(error)):
                 log.error("http.failed", error=str(error))
+
+    async def _follow_callback(self, config: Config) -> None:
         try:
             await _moved("callback", self._callbacks.move(config.callback), config.callback)
             self._trouble.pop("callback", None)
@@ -54,6 +69,11 @@ class Doors:
         """Answer nobody any more."""
         await self._callbacks.move(None)
         await self._site.move(None)
+
+
+def _meet(to: Http | Callback | None, other: Http | Callback | None) -> bool:
+    """Say whether what wants to move there meets the other one, which is there."""
+    return to is not None and other is not None and to.listen.port == other.listen.port
 
 
 async def _moved(key: str, moving: Awaitable[None], to: Http | Callback | None) -> None:

@@ -143,6 +143,21 @@ async def test_the_listener_moves_goes_off_and_comes_on_with_the_watchlist(scene
     assert await examined(scene) == ("skipped", "not asked: the daemon is not running")
 
 
+async def test_page_and_callbacks_change_places_in_one_reload(scene: Calling) -> None:
+    async with daemon(scene.write(1)) as running:
+        for times, is_one_alone in enumerate((False, False, True), start=1):
+            old_page = scene.http
+            assert scene.callback is not None
+            assert old_page is not None
+            scene.http = scene.callback["listen"]
+            scene.move(free_port() if is_one_alone else int(old_page.rpartition(":")[2]))
+            await reloaded(scene, running, times)
+            assert await scene.call() == 204
+            assert await scene.counts(), "the page, at its new address"
+        assert running.records("http.failed") == running.records("callback.failed") == []
+        assert await running.stop() == 0
+
+
 async def examined(scene: Calling) -> tuple[str, str]:
     """Return what `notifier doctor` finds of the listener."""
     findings = await examine(str(scene.file), None, limits=Limits())
