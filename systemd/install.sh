@@ -3,7 +3,7 @@
 #
 # May be run again at any time; where all is as it should be, nothing is touched. Each release gets a directory of
 # its own, and nothing that runs is touched before the new release stands and accepts the watchlist. When it does not
-# start, or this script is cut short, the earlier one comes back, with a state file that it can read.
+# start, or does not stay up, or this script is cut short, the earlier one comes back, with a state file that it can read.
 set -euo pipefail
 umask 022
 PATH=$PATH:/usr/sbin:/sbin
@@ -21,6 +21,7 @@ readonly UNIT=/etc/systemd/system/notifier.service
 readonly LOCK=/run/notifier-install.lock
 readonly DROP_INS=$UNIT.d
 readonly BACKOFF=$DROP_INS/10-restart-backoff.conf
+readonly SECONDS_WATCHED=10 # in which a release has read and told, and has done most of its regular duties once
 
 HERE=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 readonly HERE CHECKOUT=${HERE%/*}
@@ -228,10 +229,12 @@ service_runs() {
     esac
 }
 
+main_pid() { systemctl show --value --property MainPID notifier.service; }
+
 # Prints which release it is that runs, as the link names it; after --no-start it is an earlier one than the link's.
 running_release() {
     local pid
-    pid=$(systemctl show --value --property MainPID notifier.service)
+    pid=$(main_pid)
     tr '\0' '\n' 2>/dev/null <"/proc/$pid/cmdline" | sed -n "1s|^$PREFIX/\(releases/[^/]*\)/bin/python$|\1|p"
 }
 
@@ -294,10 +297,22 @@ start_anew() {
     hand_over keep || die "the state file could not be copied"
     switch_over
     systemctl start notifier.service || die "notifier $version does not start"
+    stays_up || die "notifier $version starts, but does not stay up"
     trap - EXIT
     systemctl --quiet enable notifier.service
     hand_over let-go || true
     rm -rf -- "$kept"
+}
+
+# Says whether the service is the same process still after its first seconds.
+stays_up() {
+    local second pid
+    pid=$(main_pid)
+    for ((second = 0; second < SECONDS_WATCHED; second++)); do
+        sleep 1
+        systemctl --quiet is-active notifier.service || return 1
+        [ "$(main_pid)" = "$pid" ] || return 1
+    done
 }
 
 # The way back, whatever it was that ended this script.

@@ -201,13 +201,16 @@ def be_the_next_release(package: Path) -> None:
     replace(
         package / "app.py",
         "            self._say_started()\n",
+        "            async def break_once_told(when):\n"
+        '                while os.environ.get("BROKEN") == when:\n'
+        "                    if sum(one.delivered for one in (await self.store.backlogs()).values()) == 2:\n"
+        '                        raise RuntimeError(f"broken {when}")\n'
+        "                    await asyncio.sleep(0.02)\n"
         '            while os.environ.get("BROKEN") == "hang" and not self._stop.is_set():\n'
         "                await asyncio.sleep(0.1)\n"
-        '            while os.environ.get("BROKEN") == "late":\n'
-        "                if sum(one.delivered for one in (await self.store.backlogs()).values()) == 2:\n"
-        '                    raise RuntimeError("broken late")\n'
-        "                await asyncio.sleep(0.02)\n"
-        "            self._say_started()\n",
+        '            await break_once_told("late")\n'
+        "            self._say_started()\n"
+        '            await break_once_told("soon")\n',
     )
 
 
@@ -329,22 +332,29 @@ def test_an_upgrade_names_the_file_of_a_credential_that_systemd_would_miss(place
     assert (place.pid(), place.release()) == (pid, __version__)
 
 
-@pytest.mark.parametrize("when", ["early", "late"])
-def test_a_release_that_does_not_start_gives_way_to_the_earlier_one_with_its_state(
-    place: Place, when: str
+@pytest.mark.parametrize(
+    ("when", "what"),
+    [
+        ("early", "does not start"),
+        ("late", "does not start"),
+        ("soon", "starts, but does not stay up"),
+    ],
+)
+def test_a_release_that_fails_at_its_start_gives_way_to_the_earlier_one_with_its_state(
+    place: Place, when: str, what: str
 ) -> None:
-    """The late one has taken the state file to its own version and has told of a track before it fails."""
+    """The later ones have taken the state file to their version and have told of a track before they fail."""
     place.ensure_it_runs()
     pid, told = place.pid(), [*place.world.told]
     place.machine.put(VARIABLES, f"BROKEN={when}\n")
     ended = place.upgrade()
     assert ended.returncode == 1
     assert f"broken {when}" in ended.stderr
-    assert f"notifier {NEXT} does not start" in ended.stderr
+    assert f"notifier {NEXT} {what}\n" in ended.stderr
     assert ended.stderr.endswith("the earlier release is back and runs\n")
     assert (place.release(), place.is_running()) == (__version__, True)
     assert place.pid() != pid
-    if when == "late":
+    if when != "early":
         told = ["Track 1", "Track 2"]
         assert "knows what was told since then\n" in ended.stderr
     assert place.state() == (len(STEPS), dict.fromkeys(told, "delivered"))
