@@ -44,6 +44,8 @@ from notifier.watched import Reader, Watched
 
 _HOPELESS = 5
 """After how many failures in a row a track counts as one that cannot be read."""
+_MOST_LAPSES = 8
+"""How often a track may be the first on which the API fails before that is taken for its own fault."""
 _LOOK_AGAIN = 1.0
 """How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
 
@@ -318,18 +320,23 @@ class Poller:
             return False
         successes = self._upstream.successes
         others_are_well = watch.blamed_at is not None and successes > watch.blamed_at
-        is_its_own = others_are_well if watch.is_suspect else self._is_excused(watch, successes)
-        self._knows_bad_ones = self._knows_bad_ones or is_its_own
+        if watch.is_suspect:
+            is_its_own = others_are_well
+            self._knows_bad_ones = self._knows_bad_ones or is_its_own
+        else:
+            watch.lapses += 1
+            is_its_own = self._is_excused(watch, successes)
         watch.blamed_at, watch.is_suspect = successes, True
         return is_its_own
 
     def _is_excused(self, watch: Watched, successes: int) -> bool:
-        """Say whether a failure after a success counts as the track's own for now, as the last one did.
+        """Say whether a failure after a success counts as the track's own for now.
 
-        Or that of another one had. Not if one was excused already since any success: then it is the API.
+        It does where that happens to it often, or another one is known to fail by itself; but not if one was
+        excused already since any success: then it is the API.
         """
-        had_it_before = self._knows_bad_ones or watch.blamed_at is not None
-        if not had_it_before or self._excused_at == successes:
+        is_known_for_it = self._knows_bad_ones or watch.lapses > _MOST_LAPSES
+        if not is_known_for_it or self._excused_at == successes:
             return False
         self._excused_at = successes
         return True

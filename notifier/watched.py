@@ -78,6 +78,8 @@ class Watched:
 
     NB: one that always fails would else go first as the probe each time, and others find the gate closed.
     """
+    lapses: int = 0
+    """How often the API has failed on this track right after it had been read, or before it ever was."""
     failures: int = 0
     not_found: int = 0
     complaint: Repetition = field(default_factory=Repetition)
