@@ -1,5 +1,6 @@
 """Fixtures for all tests: servers on loopback and a store in a temporary directory."""
 
+import os
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -26,6 +27,25 @@ SHARING = (
     "tests/test_container.py",
 )
 """Tests that share what takes long to set up: a browser, a booted machine, a daemon that has seen it all."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Begin no coverage of a worker's process as such: pytest-cov begins that of the tests in it."""
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        os.environ.pop(name, None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End the coverage that pytest-cov has begun in a worker before it knew that it is in one.
+
+    NB: any other than the one that it begins now goes on when that pauses. Tests that are to be left out were
+    traced all the same, and took three times as long.
+    """
+    plugin = session.config.pluginmanager.getplugin("_cov")
+    if hasattr(session.config, "workerinput") and plugin and plugin.cov_controller:
+        plugin.cov_controller.cov.stop()
 
 
 @pytest.hookimpl(optionalhook=True)
