@@ -13,6 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from notifier.store import Store
 from tests.support.machine import needs
+from tests.support.process import PASSED_ON
 from tests.support.servers import Server, ok_receiver, serving
 
 settings.register_profile("here", deadline=None, derandomize=True, print_blob=True)
@@ -27,6 +28,22 @@ SHARING = (
     "tests/test_container.py",
 )
 """Tests that share what takes long to set up: a browser, a booted machine, a daemon that has seen it all."""
+
+COUNTED = (
+    "tests/doctor/test_command.py",
+    "tests/test_cli.py",
+    "tests/test_completion.py",
+    "tests/test_demo.py",
+    "tests/test_handover.py",
+    "tests/test_manual.py",
+    "tests/test_run.py",
+    "tests/test_watch.py",
+)
+"""Tests of what only processes do: theirs count coverage, which makes each start half as long again.
+
+The processes of the others go the same ways once more.
+"""
+_COUNTING = pytest.StashKey[dict[str, str]]()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,6 +81,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("no_cover")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let the processes of a test and of its fixtures count coverage where that tells something."""
+    found = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    counting = item.config.stash.setdefault(_COUNTING, found)
+    for name, value in counting.items():
+        if item.nodeid.startswith(COUNTED):
+            os.environ[name] = value
+        else:
+            os.environ.pop(name, None)
 
 
 @pytest.fixture

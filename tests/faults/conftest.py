@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import PASSED_ON
-
 HERE = Path(__file__).parent
 
 
@@ -14,10 +12,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(HERE):
             item.add_marker("no_cover")
-
-
-@pytest.fixture(autouse=True)
-def _uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Count none in the processes, which are mostly killed."""
-    for name in PASSED_ON:
-        monkeypatch.delenv(name, raising=False)
