@@ -261,6 +261,7 @@ def test_one_message_tells_as_many_events_as_its_limits_take(
     check_discord(payload_of(request))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("event", [worst, worst_ready, worst_link])
 @pytest.mark.parametrize("count", [1, 10, 11, 60])
 def test_twenty_mentions_and_the_worst_texts_still_fit(event: Callable[[int], Event], count: int) -> None:
@@ -273,6 +274,7 @@ def test_twenty_mentions_and_the_worst_texts_still_fit(event: Callable[[int], Ev
         check_discord_plain(payload_of(request), content=ROLE_PINGS, allowed=ROLES_ONLY)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("mark", ["a", "("])
 @pytest.mark.parametrize("count", [1, 11])
 def test_links_of_any_length_fit_or_are_left_out(mark: str, count: int) -> None:
@@ -286,6 +288,7 @@ def test_links_of_any_length_fit_or_are_left_out(mark: str, count: int) -> None:
         check_discord_plain(payload_of(plain_told), content=ROLE_PINGS, allowed=ROLES_ONLY)
 
 
+@pytest.mark.no_cover
 def test_a_summary_of_lines_of_any_length_fits() -> None:
     for length in range(80, 500, 7):
         told = payload(*takes(60, url="https://a.example/" + "a" * length))

@@ -240,6 +240,7 @@ def test_one_message_tells_as_many_events_as_its_limits_take(
     check_slack(payload_of(request), pings=["<!here>"] if mention else [])
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("event", [worst, worst_ready])
 @pytest.mark.parametrize("count", [1, 10, 11, 60])
 def test_twenty_mentions_and_the_worst_texts_still_fit(event: Callable[[int], Event], count: int) -> None:
@@ -252,6 +253,7 @@ def test_twenty_mentions_and_the_worst_texts_still_fit(event: Callable[[int], Ev
         check_slack_plain(payload_of(request), pings=PINGS_AT_THEIR_LONGEST)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("mark", ["a", "&"])
 @pytest.mark.parametrize("count", [1, 11])
 def test_links_of_any_length_fit_or_are_left_out(mark: str, count: int) -> None:
