@@ -236,7 +236,7 @@ def _web_url(track: Track | None) -> str | None:
     another host's is no link.
     """
     url = track.text("url") if track is not None else None
-    if not url or len(url) > _LONGEST_URL or any(c.isspace() or not c.isprintable() for c in url):
+    if not url or len(url) > _LONGEST_URL or " " in url or not url.isprintable():
         return None
     try:
         parts = urlsplit(url)

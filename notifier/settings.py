@@ -164,7 +164,7 @@ def split_url(url: str) -> SplitResult:
     """Split an http(s) URL. Raises ValueError with a sentence that does not repeat it."""
     if len(url) > _LONGEST_URL:
         raise ValueError(f"is longer than {_LONGEST_URL} characters")
-    if any(character.isspace() or not character.isprintable() for character in url):
+    if " " in url or not url.isprintable():
         raise ValueError("is not a URL: it holds white space or control characters")
     try:
         parts = urlsplit(url)
