@@ -139,6 +139,7 @@ class Aftermath:
 
     def crashed(self, attempt: Attempt) -> None:
         """Let a bug of ours hammer nobody: back off as after a failure of the remote end."""
+        attempt.remote.failed(attempt.ids, may_be_theirs=False)
         self._move_gate(attempt, Retry(_CRASHED), None)
 
     def _outcome(self, target: Target, answer: Answer | Unreachable | None) -> Outcome:
@@ -209,17 +210,27 @@ class Aftermath:
         remote, is_trial = attempt.remote, attempt.remote.is_doubtful
         is_asked = not isinstance(answer, Unreachable) or answer.is_asked
         may_be_the_message = is_asked and outcome.after is None
-        remote.failed(attempt.ids, may_be_theirs=may_be_the_message)
-        return may_be_the_message and self._suspicion.failed(
-            attempt.deliveries, successes=remote.successes, is_trial=is_trial
+        if may_be_the_message and len(attempt.ids) > 1:  # one of them is at fault, and nobody knows which
+            self._grouping.part(self._suspicion.again(attempt.deliveries, successes=remote.successes))
+        is_at_fault = may_be_the_message and self._suspicion.failed(
+            attempt.deliveries,
+            successes=remote.successes,
+            is_trial=is_trial,
+            is_end_well=remote.seems_well,
         )
+        is_known = self._suspicion.faults(attempt.deliveries) > 0
+        remote.failed(attempt.ids, may_be_theirs=may_be_the_message, is_known=is_known)
+        return is_at_fault
 
     def _put_off(self, attempt: Attempt) -> None:
-        """Let a message that is at fault itself wait by itself: its remote end is well."""
+        """Let a message that is at fault itself wait by itself: its remote end is well.
+
+        NB: what it has been sent in vain while that was down counts for nothing.
+        """
         (delivery,) = attempt.deliveries
         settings = self._equipment.settings
         backoff = Backoff(settings.first_retry, settings.max_retry)
-        wait = backoff.delay(delivery.attempt_count + 1, self._equipment.rng)
+        wait = backoff.delay(self._suspicion.faults(attempt.deliveries), self._equipment.rng)
         self._suspicion.put_off(delivery.id, self._equipment.clock.monotonic() + wait.total_seconds())
 
     def _is_older(self, attempt: Attempt, patience: timedelta) -> bool:

@@ -33,16 +33,23 @@ class Due:
         self._is_all_known = False
         self._changes += 1
 
-    @property
-    def known(self) -> Sequence[Delivery]:
-        """What is known to be owed, in order."""
-        return self._known
-
     async def first(self, count: int) -> Sequence[Delivery]:
         """Return the first so many, or all if there are fewer. Raises StorageError."""
         if not self._is_all_known and len(self._known) < count:
             await self._read(count + _AHEAD)
         return self._known[:count]
+
+    async def least_tried(self, *, rather_not: Collection[int] = ()) -> Sequence[Delivery]:
+        """Return one that was tried least often, of all that is owed; none of none. Raises StorageError."""
+        changes = self._changes
+        for but in (rather_not, ()):
+            spared = {*self._under_way(), *but}
+            found = await self._store.least_tried(self._target, under_way=spared)
+            if changes != self._changes:
+                return ()
+            if found:
+                return found
+        return ()
 
     async def _read(self, limit: int) -> None:
         changes = self._changes

@@ -49,6 +49,10 @@ class Grouping:
         self._alone -= ids
         return None
 
+    def part(self, deliveries: Collection[int]) -> None:
+        """Let deliveries go one by one from now on."""
+        self._alone.update(deliveries)
+
     def settled(self, deliveries: Collection[int]) -> None:
         """Forget deliveries that need not be sent any more."""
         self._alone.difference_update(deliveries)

@@ -51,8 +51,12 @@ class RemoteEnd:
         """How many requests are under way, also of targets that have left the watchlist."""
         self.successes = 0
         """How many answers have shown it well."""
+        self._failures = 0
+        """How many have failed in a row, also of messages that are at fault themselves."""
         self._failed: set[int] = set()
         """The deliveries that have failed since it was last known to be well."""
+        self._is_unexplained = False
+        """Whether there is one among them that was never at fault itself."""
         self._may_be_theirs = False
         """Whether the last failure may be what its message leads to; no connection is not."""
         self._written = (GateState.OPEN, 0)
@@ -86,22 +90,37 @@ class RemoteEnd:
     def is_well(self) -> None:
         """Note an answer that shows it well."""
         self.successes += 1
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._failures, self._is_unexplained = 0, False
         self._failed.clear()
 
-    def failed(self, deliveries: Collection[int], *, may_be_theirs: bool) -> None:
-        """Note that some were sent in vain, and whether that may be their own fault."""
+    def failed(self, deliveries: Collection[int], *, may_be_theirs: bool, is_known: bool = False) -> None:
+        """Note that some were sent in vain, and whether that may be their own fault, or was before."""
+        self._failures += 1
         self._failed.update(deliveries)
         self._may_be_theirs = may_be_theirs
+        self._is_unexplained = self._is_unexplained or not is_known
+
+    @property
+    def seems_well(self) -> bool:
+        """Whether what has failed since it was last known to be well may be put down to the messages."""
+        return self._failures < _PATIENCE
 
     @property
     def is_doubtful(self) -> bool:
         """Whether it may be well, and what was sent in vain at fault: then others show that."""
-        return self._may_be_theirs and self.gate.failures >= _PATIENCE
+        return self._may_be_theirs and self.gate.failures > 0 and self._failures >= _PATIENCE
 
     @property
     def is_untried(self) -> bool:
-        """Whether all that keeps it closed is one and the same delivery."""
-        return self.is_doubtful and len(self._failed) == 1
+        """Whether all that keeps it closed is one and the same delivery, or such as were at fault before."""
+        return self.is_doubtful and (len(self._failed) == 1 or not self._is_unexplained)
+
+    def is_tried_with(self, delivery: int) -> bool:
+        """Whether it has failed on a delivery since it was last known to be well."""
+        return delivery in self._failed
 
     def under_way(self) -> frozenset[int]:
         """Return all deliveries that are being sent."""
@@ -112,6 +131,7 @@ class RemoteEnd:
         for row in rows:
             if row.fingerprint == self.mark:
                 take_up(self.gate, row, clock)
+                self._failures, self._may_be_theirs = self.gate.failures, True
                 self.stored(row)
                 return
 
@@ -133,7 +153,7 @@ class RemoteEnd:
         """Try the remote end again at once, because a person said so."""
         was_paused = self.gate.is_paused
         self.gate.reopen()
-        self._failed.clear()
+        self._begin_anew()
         for sender in self.senders.values():
             if was_paused:
                 sender.narrator.resumed()

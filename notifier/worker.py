@@ -19,7 +19,7 @@ from notifier.narrator import Narrator
 from notifier.remote import RemoteEnd
 from notifier.sending import send
 from notifier.store import StorageError
-from notifier.suspicion import Suspicion, least_tried
+from notifier.suspicion import Suspicion
 from notifier.targets import Request, Target
 
 _STORE_RETRY = 1.0
@@ -154,13 +154,14 @@ class Worker:
             return await self._proclaim()
         if not self._has_lane():
             return None
-        further = 1 if self.remote.is_doubtful else 0  # beside the one that failed
-        due = await self._due.first(self.target.most_events + further)
+        wait = self.remote.remaining(self._equipment.clock.monotonic())
+        if wait > 0 and self.remote.is_doubtful and not self.remote.is_untried:
+            return wait  # whatever is due
+        deliveries = await self._next()
         # NB: from here on nothing may wait; the gate may have closed while the outbox was read.
-        deliveries = self._next(due)
         if not deliveries or not self._has_lane():
             return None
-        if self.remote.is_untried and deliveries[0].attempt_count == 0:
+        if self.remote.is_untried and self._is_new(deliveries[0]):
             self.gate.hasten()
         wait = self.remote.remaining(self._equipment.clock.monotonic())
         if wait > 0:
@@ -171,11 +172,16 @@ class Worker:
         self._start(deliveries, passage)
         return 0
 
-    def _next(self, due: Sequence[Delivery]) -> Sequence[Delivery]:
+    async def _next(self) -> Sequence[Delivery]:
         """Return what is sent next; only one while it is in doubt whether the remote end is well."""
         if self.remote.is_doubtful:
-            return least_tried(self._due.known)
+            return await self._due.least_tried(rather_not=self._suspicion.tried())
+        due = await self._due.first(self.target.most_events)
         return self._suspicion.apart(self._grouping.first_together(due))
+
+    def _is_new(self, delivery: Delivery) -> bool:
+        """Say whether a delivery was never tried, or not since the remote end was last known to be well."""
+        return delivery.attempt_count == 0 and not self.remote.is_tried_with(delivery.id)
 
     async def _proclaim(self) -> float:
         """Tell the target that the disk fails, if it is to be told; return how long to wait."""

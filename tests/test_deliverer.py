@@ -17,12 +17,12 @@ from notifier.answer import Answer
 from notifier.clock import SystemClock
 from notifier.config import DeliverySettings
 from notifier.deliverer import Deliverer
-from notifier.delivery import Delivery, Outcome
+from notifier.delivery import Backoff, Delivery, DeliveryState, Outcome
 from notifier.event import Event, EventType, Problem, TrackNews, track_event
 from notifier.gate import GateState
 from notifier.metrics import Metrics
 from notifier.secret import Masker, url_parts
-from notifier.store import DeliveryRow, Owed, Store, StoredGate
+from notifier.store import DeliveryRow, Owed, Settlement, Store, StoredGate
 from notifier.targets import Request, Target
 from notifier.targets.webhook import Webhook
 from notifier.track import parse
@@ -53,10 +53,13 @@ class Bench:
     receiver: Server
     reporter: Reporter
 
-    async def finish(self, number: int, *targets: str, at: datetime | None = None) -> Event:
+    async def finish(
+        self, number: int, *targets: str, at: datetime | None = None, name: str | None = None
+    ) -> Event:
         """Let a track complete and wake the targets that are owed it."""
         track = parse(completed(number))
-        news = TrackNews(audio_id(number), f"Track {number}", "COMPLETED", "GENERATING", track)
+        name = name or f"Track {number}"
+        news = TrackNews(audio_id(number), name, "COMPLETED", "GENERATING", track)
         event = track_event(EventType.COMPLETED, news, at or datetime.now(UTC))
         sighting = Sighting("COMPLETED", is_final=True, name=None, first_seen=event.detected_at)
         owed = [Owed(event, targets)]
@@ -302,6 +305,17 @@ async def test_an_event_that_a_channel_always_fails_on_takes_no_other_with_it(be
     await bench.rows(all_are("delivered"))
 
 
+async def test_an_event_that_a_channel_always_fails_on_is_found_among_many(bench: Bench) -> None:
+    bench.equipment.settings = hasty()
+    bench.receiver.otherwise(failing_on("Track 9"))
+    for number in range(10):
+        await bench.finish(number, "studio")
+    await bench.deliverer.apply({"studio": target("mattermost", f"{bench.receiver.url}/mattermost")})
+    rows = await bench.rows(lambda rows: sum(row.state == "delivered" for row in rows) == 9)
+    assert rows[9].state == "pending"
+    assert len(bench.receiver.to("/mattermost")) <= 20, "not a few for each of the others"
+
+
 async def test_what_comes_while_one_message_keeps_a_target_waiting_is_tried_at_once(bench: Bench) -> None:
     bench.receiver.otherwise(failing_on("Track 1"))
     targets = {"archive": target("webhook", f"{bench.receiver.url}/hook")}
@@ -316,6 +330,90 @@ async def test_what_comes_while_one_message_keeps_a_target_waiting_is_tried_at_o
     await bench.finish(2, "archive")
     rows = await bench.rows(lambda rows: rows[-1].state == "delivered")
     assert [row.state for row in rows] == ["pending", "delivered"]
+
+
+def hasty(**keys: timedelta) -> DeliverySettings:
+    return QUICK.model_copy(update={"max_retry": QUICK.first_retry, **keys})
+
+
+async def test_a_receiver_that_is_well_for_one_message_is_not_flooded_with_all_that_failed(
+    bench: Bench,
+) -> None:
+    bench.equipment.settings = hasty()
+    bench.receiver.otherwise(lambda _request: Reply(500))
+    for number in range(12):
+        await bench.finish(number, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)})
+    await bench.rows(lambda rows: all(row.attempt_count for row in rows))
+    (remote,) = bench.deliverer._remotes.values()
+    hour = timedelta(hours=1)
+
+    def once_well(_request: Received) -> Reply:
+        bench.equipment.settings = hasty(first_retry=hour, max_retry=hour)
+        remote.gate.backoff = Backoff(hour, hour)
+        bench.receiver.otherwise(lambda _request: Reply(500))
+        return Reply(status=204)
+
+    before = len(bench.receiver.to("/hook"))
+    bench.receiver.otherwise(once_well)
+    await bench.rows(lambda _rows: remote.gate.closed_for(bench.equipment.clock.monotonic()) > 60)
+    assert len(bench.receiver.to("/hook")) <= before + 1 + 4
+
+
+async def test_what_failed_while_a_receiver_was_down_waits_no_longer_for_it(bench: Bench) -> None:
+    bench.equipment.settings = hasty()
+    bench.receiver.otherwise(failing_on("Track 1"))
+    await bench.finish(1, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook")})
+    await bench.rows(lambda rows: rows[0].attempt_count >= 20)
+    bench.equipment.settings = hasty(max_retry=timedelta(hours=6))
+    await bench.finish(2, "archive")
+    rows = await bench.rows(lambda rows: rows[1].state == "delivered")
+    await bench.rows(lambda now: now[0].attempt_count > rows[0].attempt_count)
+    bench.receiver.otherwise(lambda _request: Reply(status=204))
+    await bench.rows(all_are("delivered"))
+
+
+async def test_what_comes_while_messages_known_to_fail_keep_a_target_waiting_is_tried_at_once(
+    bench: Bench,
+) -> None:
+    bench.receiver.otherwise(failing_on("Intro"))
+    targets = {"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)}
+    await bench.deliverer.apply(targets)
+    for number in (1, 2):
+        await bench.finish(number, "archive", name="Intro")
+    await bench.rows(lambda rows: all(row.attempt_count > 3 for row in rows))
+    for number in (3, 4, 5):
+        await bench.finish(number, "archive")
+        await bench.rows(lambda rows: rows[-1].state == "delivered")
+    counts = [row.attempt_count for row in (await bench.store.deliveries())[:2]]
+    await bench.rows(
+        lambda rows: all(now.attempt_count > was + 3 for now, was in zip(rows, counts, strict=False))
+    )
+    bench.equipment.settings = hasty(first_retry=timedelta(hours=1), max_retry=timedelta(hours=1))
+    await bench.deliverer.apply(targets)
+    (remote,) = bench.deliverer._remotes.values()
+    clock = bench.equipment.clock
+    await bench.rows(lambda _rows: remote.gate.closed_for(clock.monotonic()) > 60)
+    await bench.finish(6, "archive")
+    await bench.rows(lambda rows: rows[-1].state == "delivered")
+
+
+async def test_more_failing_messages_than_are_read_ahead_hold_up_no_other(bench: Bench) -> None:
+    """As after a restart, which forgets what failed by itself."""
+    bench.equipment.settings = hasty()
+    bench.receiver.otherwise(failing_on("Intro"))
+    for number in range(1, 101):
+        await bench.finish(number, "archive", name="Intro")
+    tried = [row.id for row in await bench.store.deliveries()]
+    settlement = Settlement(
+        "archive", tuple(tried), datetime.now(UTC), 500, "", "", "retry", DeliveryState.PENDING
+    )
+    await bench.store.settle(settlement)
+    await bench.finish(101, "archive")
+    await bench.deliverer.apply({"archive": target("webhook", f"{bench.receiver.url}/hook", concurrency=1)})
+    await bench.rows(lambda rows: rows[-1].state == "delivered")
+    assert len(bench.receiver.to("/hook")) < 10
 
 
 async def test_what_comes_while_a_target_is_down_for_all_costs_no_attempts(bench: Bench) -> None:
@@ -633,6 +731,27 @@ async def test_an_attempt_that_crashes_is_tried_again_after_a_back_off(bench: Be
     first, second, third = (request.at for request in bench.receiver.to("/hook"))
     assert second - first >= 0.05
     assert third - second >= 0.1
+
+
+async def test_what_is_tried_at_once_and_crashes_is_not_tried_at_once_again(bench: Bench) -> None:
+    bench.receiver.otherwise(failing_on("Track 1"))
+    plain = target("webhook", f"{bench.receiver.url}/hook")
+    targets = {"archive": Baffled.model_construct(**dict(plain))}
+    await bench.finish(1, "archive")
+    await bench.deliverer.apply(targets)
+    await bench.rows(lambda rows: rows[0].attempt_count == 2)
+    bench.equipment.settings = hasty(first_retry=timedelta(hours=1), max_retry=timedelta(hours=1))
+    await bench.deliverer.apply(targets)
+    await bench.rows(lambda rows: rows[0].attempt_count >= 3)
+    bench.receiver.otherwise(lambda _request: Reply(body="riddle"))
+    before = len(bench.receiver.to("/hook"))
+    await bench.finish(2, "archive")
+    await bench.receiver.until_count("/hook", before + 1)
+    bench.receiver.reply("/other", Reply(status=204))
+    await bench.finish(3, "other")
+    await bench.deliverer.apply({**targets, "other": target("webhook", f"{bench.receiver.url}/other")})
+    await bench.rows(lambda rows: rows[-1].state == "delivered")
+    assert len(bench.receiver.to("/hook")) == before + 1
 
 
 async def test_an_event_that_cannot_be_rendered_is_a_dead_letter_and_stops_nothing(bench: Bench) -> None:

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from notifier.delivery import Delivery
+from notifier.delivery import Delivery, DeliveryState
 from notifier.due import Due
 from notifier.event import EventType, TrackNews, track_event
-from notifier.store import Owed, StorageError, Store
+from notifier.store import Owed, Settlement, StorageError, Store
 from notifier.transition import Sighting
 from tests.support.tracks import audio_id
 
@@ -74,6 +74,20 @@ async def test_more_than_is_read_ahead_is_read_bit_by_bit_in_order(outbox: Count
             under_way |= {delivery.id for delivery in first}
             due.take({delivery.id for delivery in first})
         assert told == [*range(1, 151)]
+
+
+async def test_who_was_tried_least_often_is_found_however_many_are_before_it(outbox: CountingStore) -> None:
+    async with outbox:
+        assert await Due(outbox, "a", list).least_tried() == ()
+        await owe(outbox, *range(150))
+        tried = tuple(number for number in range(1, 151) if number != 140)
+        await outbox.settle(Settlement("a", tried, NOON, 500, "oops", "oops", "retry", DeliveryState.PENDING))
+        assert [one.id for one in await Due(outbox, "a", list).least_tried()] == [140]
+        assert [one.id for one in await Due(outbox, "a", lambda: {140}).least_tried()] != [140]
+        due = Due(outbox, "a", lambda: {*range(1, 140)})
+        (other,) = await due.least_tried(rather_not={140, 141})
+        assert other.id > 141
+        assert [one.id for one in await due.least_tried(rather_not=range(1, 151))] == [140]
 
 
 async def test_what_is_forgotten_is_read_anew(outbox: CountingStore) -> None:

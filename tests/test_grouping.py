@@ -28,6 +28,13 @@ def test_what_nobody_refused_leaves_together(grouping: Grouping) -> None:
     assert ids(grouping) == []
 
 
+def test_what_is_parted_goes_one_by_one_until_it_is_settled(grouping: Grouping) -> None:
+    grouping.part([1, 2])
+    assert (ids(grouping, 1, 2, 3), ids(grouping, 2, 3), ids(grouping, 3, 4)) == ([1], [2], [3, 4])
+    grouping.settled([2])
+    assert ids(grouping, 2, 3) == [2, 3]
+
+
 def test_a_layout_that_is_refused_is_tried_once_as_plain_text(grouping: Grouping) -> None:
     assert grouping.refused(due(1, 2), LAYOUT) is Retrial.PLAIN_TEXT
     assert ids(grouping, 1, 2, 3) == [1, 2]

@@ -138,6 +138,10 @@ class Store:
         """Return the oldest pending deliveries of a target that are not under way, in the order of events."""
         return await self._run(lambda connection: outbox.due(connection, target, limit, under_way))
 
+    async def least_tried(self, target: str, *, under_way: Collection[int] = ()) -> list[Delivery]:
+        """Return a pending delivery of a target that was tried least often and is not under way, if any."""
+        return await self._run(lambda connection: outbox.least_tried(connection, target, under_way))
+
     async def settle(self, settlement: Settlement) -> dict[str, list[int]]:
         """Write down an attempt and what follows from it; return what is dead letters now, of each target."""
         return await self._run(partial(outbox.settle, settlement=settlement))

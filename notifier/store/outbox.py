@@ -4,6 +4,7 @@ import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from notifier.clock import from_rfc3339, to_rfc3339
 from notifier.delivery import Delivery, DeliveryState
@@ -14,6 +15,10 @@ from notifier.track import Track, compact_json
 from notifier.transition import Sighting
 
 _PROOF = 65_536
+_OWED = (
+    "SELECT delivery.id, attempt_count, counts_from, event.id, type, detected_at, data"
+    " FROM delivery JOIN event ON event.id = event_id"
+)
 
 
 def record(
@@ -127,17 +132,34 @@ def due(
 ) -> list[Delivery]:
     """Return the oldest pending deliveries of a target that are not under way, in the order of events."""
     rows = connection.execute(
-        "SELECT delivery.id, attempt_count, counts_from, event.id, type, detected_at, data"
-        " FROM delivery JOIN event ON event.id = event_id"
-        " WHERE target = ? AND state = 'pending' ORDER BY delivery.id LIMIT ?",
+        f"{_OWED} WHERE target = ? AND state = 'pending' ORDER BY delivery.id LIMIT ?",
         (target, limit + len(under_way)),
     )
-    waiting = [
-        Delivery(row[0], from_stored(row[3], row[4], row[5], row[6]), row[1], from_rfc3339(row[2]))
-        for row in rows
-        if row[0] not in under_way
-    ]
+    waiting = [_owed(row) for row in rows if row[0] not in under_way]
     return waiting[:limit]
+
+
+def least_tried(connection: sqlite3.Connection, target: str, under_way: Collection[int]) -> list[Delivery]:
+    """Return a pending delivery of a target that was tried least often and is not under way, if there is one.
+
+    NB: any of several, since those that came one after the other may be alike.
+    """
+    rows = connection.execute(
+        "SELECT id FROM delivery WHERE target = ? AND state = 'pending'"
+        " ORDER BY attempt_count, random() LIMIT ?",
+        (target, 1 + len(under_way)),
+    )
+    for row in rows:
+        if row[0] not in under_way:
+            return [_owed(one) for one in connection.execute(f"{_OWED} WHERE delivery.id = ?", row)]
+    return []
+
+
+def _owed(row: tuple[Any, ...]) -> Delivery:
+    delivery, count, counts_from, event, event_type, detected_at, data = row
+    return Delivery(
+        delivery, from_stored(event, event_type, detected_at, data), count, from_rfc3339(counts_from)
+    )
 
 
 def settle(connection: sqlite3.Connection, settlement: Settlement) -> dict[str, list[int]]:
