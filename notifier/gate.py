@@ -33,7 +33,7 @@ class Pace:
     period: timedelta
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Passage:
     """The right to send one request; as the probe when the gate is closed to all others."""
 
@@ -42,6 +42,8 @@ class Passage:
     """How often the gate had been reopened by then; what came before concerns another remote end."""
     is_suspect: bool = False
     """Whether it may be its own request that fails: then another one had better be the probe."""
+    has_left: bool = False
+    """Whether the request is under way, so that nobody takes its place any more."""
 
 
 class Gate:
@@ -57,8 +59,6 @@ class Gate:
         self._told_until = float("-inf")
         """What the other side has asked for, which nobody may."""
         self._probe: Passage | None = None
-        self._has_left = False
-        """Whether the request of the probe is under way."""
         self._epoch = 0
         self.failures = 0
         self.reason: str | None = None
@@ -96,12 +96,11 @@ class Gate:
         passage = Passage(self.failures > 0, self._epoch, is_suspect)
         if passage.is_probe:
             self._probe = passage
-            self._has_left = False
         return passage
 
     def _is_free(self, *, is_suspect: bool) -> bool:
         """Say whether the place of the probe may be taken."""
-        return self._probe is None or (self._probe.is_suspect and not (is_suspect or self._has_left))
+        return self._probe is None or (self._probe.is_suspect and not (is_suspect or self._probe.has_left))
 
     def allows(self, passage: Passage) -> bool:
         """Say whether a passage still is the right to send: the gate is open, or its holder is the probe."""
@@ -121,9 +120,8 @@ class Gate:
             self._probe = None
 
     def enter(self, now: float) -> None:
-        """Note that a request leaves now, for the pace; while the gate is closed it is the probe's."""
+        """Note that a request leaves now, for the pace."""
         self._starts.append(now)
-        self._has_left = True
 
     def _paced_for(self, now: float) -> float:
         if self._pace is None or len(self._starts) < self._pace.count:

@@ -220,6 +220,8 @@ class Poller:
         async with self.limits.requests:
             if not await self._in_turn(passages[0], is_wanted):
                 return None
+            for passage in passages:
+                passage.has_left = True
             began = self._clock.monotonic()
             got = await ask()
             self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)

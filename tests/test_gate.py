@@ -106,7 +106,7 @@ def test_nobody_takes_the_place_of_a_suspect_whose_request_has_left() -> None:
     one.enter(99)
     fail(one, 100)
     suspect = suspected(one)
-    one.enter(105)
+    suspect.has_left = True
 
     assert one.claim() is None
     one.release(suspect)
@@ -496,7 +496,8 @@ class Story(RuleBasedStateMachine):
         if passage.is_probe:
             assert self.probe is None or (is_probe_suspect and not is_suspect)
             self.probe = passage
-        if not is_suspect:
+        passage.has_left = not is_suspect
+        if passage.has_left:
             self.gate.enter(self.now)
         self.under_way.append(passage)
 

@@ -786,6 +786,24 @@ async def test_where_a_track_is_known_to_fail_by_itself_another_one_is_not_taken
     assert bench.upstream.token.failures == 2
 
 
+async def test_a_suspect_that_asks_whether_an_account_is_well_asks_alone(bench: Bench) -> None:
+    ill, well = bench.watch(1), bench.watch(2)
+    held = asyncio.Event()
+    refused = answer({"error": "account"}, 596)
+    bench.api.reply(path_of(ill.audio_id), Reply(500), refused, Reply(500, delay_until=held))
+    bench.api.reply(path_of(well.audio_id), answer(track(2)))
+    for _ in range(2):
+        await bench.gathering.turn(ill)
+        bench.clock.move(60)
+    assert bench.upstream.accounts_in_trouble()
+    probe = asyncio.create_task(bench.gathering.turn(ill))
+    await bench.api.until_count(path_of(ill.audio_id), 3)
+    await bench.gathering.turn(well)
+    assert not bench.api.to(path_of(well.audio_id))
+    held.set()
+    await probe
+
+
 async def test_an_api_that_fails_on_all_tracks_is_an_outage_and_no_tracks_fault(bench: Bench) -> None:
     first, second = bench.watch(1), bench.watch(2)
     bench.api.otherwise(lambda _request: answer(track()))
