@@ -1,5 +1,7 @@
 """Where the daemon answers: the status page and the API's calls, each at an address of its own or nowhere."""
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable
 
 import structlog
@@ -20,6 +22,8 @@ class Doors:
         self._callbacks = callbacks
         self._trouble: dict[str, str] = {}
         """Why a listener is not where it should be, by key, as it was last logged."""
+        self._moving = asyncio.Lock()
+        """Lets whoever asks for a reload wait while a look at the watchlist moves listeners."""
 
     @property
     def are_shut(self) -> bool:
@@ -36,14 +40,23 @@ class Doors:
 
         One that wants the other's place moves after it; where each does, one makes room first.
         """
-        moves = [self._follow_http, self._follow_callback]
-        if _meet(config.http, self._callbacks.callback):
-            if _meet(config.callback, self._site.http):
-                await self._callbacks.move(None)
-            else:
-                moves.reverse()
-        for move in moves:
-            await move(config)
+        async with self._moving:
+            moves = [self._follow_http, self._follow_callback]
+            former = self._callbacks.callback
+            if _meet(config.http, former):
+                if _meet(config.callback, self._site.http):
+                    await self._callbacks.move(None)
+                else:
+                    moves.reverse()
+            for move in moves:
+                await move(config)
+            if config.callback is not None and self._callbacks.callback is None:
+                await self._go_back(former)
+
+    async def _go_back(self, former: Callback | None) -> None:
+        """Let the calls come where they came before room was made in vain."""
+        with contextlib.suppress(OSError):
+            await self._callbacks.move(former)
 
     async def _follow_http(self, config: Config) -> None:
         try:

@@ -158,6 +158,23 @@ async def test_page_and_callbacks_change_places_in_one_reload(scene: Calling) ->
         assert await running.stop() == 0
 
 
+async def test_calls_are_heard_where_they_were_when_page_and_callbacks_cannot_change_places(
+    scene: Calling,
+) -> None:
+    async with daemon(scene.write(1)) as running:
+        former, page = scene.callback, scene.http
+        assert former is not None
+        assert page is not None
+        scene.http = f"192.0.2.1:{former['listen'].rpartition(':')[2]}"  # no address of this machine
+        scene.move(int(page.rpartition(":")[2]))
+        await reloaded(scene, running, 1)
+        await running.logged("http.failed")
+        scene.callback, scene.http = former, page
+        await until_answered(scene)
+        assert await scene.counts(), "the page, where it was"
+        assert await running.stop() == 0
+
+
 async def examined(scene: Calling) -> tuple[str, str]:
     """Return what `notifier doctor` finds of the listener."""
     findings = await examine(str(scene.file), None, limits=Limits())
