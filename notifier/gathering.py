@@ -237,10 +237,14 @@ class Gathering:
         return room
 
     def _close(self, room: _Room) -> None:
-        """Forget an account of which nothing is watched."""
+        """Forget an account of which nothing is watched.
+
+        NB: another room stays, which its tracks were given that came after this one had been forgotten.
+        """
         is_in_use = room.list is not None and room.list.flight.locked()
-        if not room.watches and not is_in_use and not self.is_followed(room.account):
-            self._rooms.pop(room.account, None)
+        is_left = not room.watches and not is_in_use and not self.is_followed(room.account)
+        if is_left and self._rooms.get(room.account) is room:
+            del self._rooms[room.account]
 
     def _list(self, room: _Room) -> _List:
         if room.list is None:

@@ -121,6 +121,23 @@ async def test_a_track_that_no_list_holds_and_whose_read_hangs_holds_up_no_other
     assert watches[0].is_final
 
 
+async def test_tracks_that_come_while_the_last_of_before_is_read_are_told_of_together(bench: Bench) -> None:
+    api = Catalogue(bench.api, [1, 2, 3])
+    held = asyncio.Event()
+    bench.api.reply(path_of(audio_id(1)), replace(answer(track(1)), delay_until=held))
+    former = bench.watch(1)
+    reading = asyncio.create_task(bench.gathering.turn(former))
+    await bench.api.until_count(path_of(audio_id(1)), 1)
+    former.is_watched = False
+    bench.gathering.leave(former)
+    watches = bench.watches([2, 3])
+    held.set()
+    await reading
+    api.asked()
+    await bench.tick(watches)
+    assert api.asked() == ["+0"]
+
+
 async def test_an_api_without_lists_is_read_track_by_track_in_the_same_turn(bench: Bench) -> None:
     api = Catalogue(bench.api, range(1, 6))
     api.list_replies = lambda _request: Reply(404)
