@@ -98,6 +98,10 @@ class _Group:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     flight: asyncio.Lock | None = None
     """What it holds while it reads the list."""
+    alone: Watched | None = None
+    """One that was read by itself, be it by the turn of another one."""
+    landed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once nothing is read any more for anybody but by their own turns."""
 
     def join(self, watch: Watched, due: float, now: float) -> None:
         """Let a watch be answered with the others."""
@@ -326,6 +330,7 @@ class Gathering:
             finally:
                 self._set_out(known, group)
                 group.part()
+                group.landed.set()
         elif self._upstream.is_closed(room.account):
             # NB: a page that the probe comes back with tells of it, too; only a suspect's place is taken
             await self._poller.read(watch, due=due)
@@ -333,6 +338,8 @@ class Gathering:
         else:
             group.join(watch, due, self._clock.monotonic())
             await group.over.wait()
+            if group.alone is watch:
+                await group.landed.wait()
         if watch.audio_id in group.left:
             reading = await self._poller.read(watch, due=due, keeps_phase=self._is_of_use(room))
             self._compare(room, group.claims.get(watch.audio_id), reading)
@@ -392,6 +399,7 @@ class Gathering:
         is_probe = self._upstream.is_closed(room.account)
         watch = min(watches, key=_is_suspect) if is_probe else watches[0]
         del group.left[watch.audio_id]
+        group.alone = watch
         if not is_probe:
             group.part()
         return watch

@@ -15,7 +15,7 @@ from tests.support.catalogue import ME, Catalogue
 from tests.support.gatherings import Bench, gathering_at
 from tests.support.polling import MINUTE
 from tests.support.servers import PATIENCE, Reply, Server
-from tests.support.tracks import answer, audio_id, completed, failed, not_found, path_of, track
+from tests.support.tracks import MUSIC, answer, audio_id, completed, failed, not_found, path_of, track
 
 
 @pytest.fixture
@@ -119,6 +119,31 @@ async def test_a_track_that_no_list_holds_and_whose_read_hangs_holds_up_no_other
     hung.set()
     await turns
     assert watches[0].is_final
+
+
+async def test_a_turn_lasts_as_long_as_its_track_is_read_be_it_by_the_turn_of_another_one(
+    bench: Bench,
+) -> None:
+    """The first of them is told of by another's page while it waits, and goes on for the one that is left."""
+    api = Catalogue(bench.api, [1, 2, 3])
+    api.hidden |= {audio_id(2), audio_id(3)}
+    watches = bench.watches([1, 2, 3])
+    await bench.tick(watches)
+    listed, read = asyncio.Event(), asyncio.Event()
+    api.list_replies = lambda request: replace(api.page(api.of(ME), request), delay_until=listed)
+    bench.api.reply(path_of(audio_id(2)), replace(answer(completed(2)), delay_until=read))
+    bench.clock.move(15)
+    looking = asyncio.create_task(bench.gathering.look(ME))
+    await bench.api.until_count(MUSIC, 2)
+    first, second = (asyncio.create_task(bench.gathering.turn(watch)) for watch in watches[:2])
+    await asyncio.sleep(0)
+    listed.set()
+    await bench.api.until_count(path_of(audio_id(2)), 2)
+    assert not second.done()
+    read.set()
+    await asyncio.gather(looking, first, second)
+    assert watches[1].is_final
+    assert bench.gathering.unfinished(ME) == 2
 
 
 async def test_tracks_that_come_while_the_last_of_before_is_read_are_told_of_together(bench: Bench) -> None:
