@@ -295,6 +295,10 @@ class Schedule:
         """For how many seconds a watch cannot be read as nobody may ask; None when it can be."""
         self._triggers: dict[str, _Trigger] = {}
         self._looks: dict[str, _LookTrigger] = {}
+        self._in_vain: set[str] = set()
+        """Watches that were hinted at while nobody might ask: their turns come again until somebody may."""
+        self._tried_again_at = float("-inf")
+        """When the last of them that was put off is due."""
         self._numbers = count(1)
         self._job = partial(self._run)
         """NB: one for all jobs and no method, whose name and place APScheduler would note down with each."""
@@ -387,6 +391,7 @@ class Schedule:
 
     def remove(self, audio_id: str) -> None:
         """Remove a watch; a turn that is under way ends by itself. No error when there is none."""
+        self._in_vain.discard(audio_id)
         trigger = self._triggers.pop(audio_id, None)
         if trigger is not None:
             self._remove_job(trigger.job_id)
@@ -440,6 +445,8 @@ class Schedule:
             self.remove(watch.audio_id)
         elif watch.is_hinted:
             self._try_again(watch, trigger)
+        else:
+            self._in_vain.discard(watch.audio_id)
 
     def _try_again(self, watch: Watched, trigger: _Trigger) -> None:
         """Let a watch that was hinted at in vain be due again, until the API may be asked.
@@ -448,9 +455,22 @@ class Schedule:
         """
         wait = self.closed_for(watch)
         job = None if wait is None else self._scheduler.get_job(trigger.job_id)
-        soon = time.monotonic() + max(_LOOK_AGAIN, (wait or 0.0) / 2)
-        if job is not None and soon < _ZONE.seconds(job.next_run_time):
+        if wait is None or job is None:
+            self._in_vain.discard(watch.audio_id)
+            return
+        self._in_vain.add(watch.audio_id)
+        soon = self._slot(time.monotonic() + max(_LOOK_AGAIN, wait / 2))
+        if soon < _ZONE.seconds(job.next_run_time):
             job.modify(next_run_time=_ZONE.at(soon))
+
+    def _slot(self, at: float) -> float:
+        """Return when one of those that were hinted at in vain is due again: at the rate, as their reads are.
+
+        NB: thousands that all came up each second held up the loop until APScheduler skipped their turns.
+        """
+        latest = at + (len(self._in_vain) - 1) * self.spacing
+        self._tried_again_at = min(max(at, self._tried_again_at + self.spacing), latest)
+        return self._tried_again_at
 
     def _begin(self, watch: Watched, trigger: _Trigger) -> None:
         """Note for foresight that a turn begins."""

@@ -313,6 +313,35 @@ async def test_the_heart_beats_while_the_scheduler_makes_progress() -> None:
         await turns.until(lambda: schedule.last_beat > first)
 
 
+async def test_hints_that_find_the_gate_closed_come_again_no_faster_than_the_rate() -> None:
+    dues: list[float] = []
+    is_closed, all_came = True, asyncio.Event()
+
+    async def turn(watch: Watched, *, lateness: float) -> None:
+        dues.append(round(time.monotonic() - lateness, 2))
+        if not is_closed:
+            watch.told_of = time.monotonic()
+        if len(dues) >= 15:
+            all_came.set()
+
+    schedule = Schedule(turn, spacing=timedelta(milliseconds=100), is_shared=True)
+    schedule.closed_for = lambda _watch: 0.0 if is_closed else None
+    watches = [watch(number, HOUR) for number in range(5)]
+    for one in watches:
+        one.hinted_at = time.monotonic()
+    schedule.start()
+    await schedule.add(watches)
+    async with asyncio.timeout(PATIENCE):
+        await all_came.wait()
+        is_closed = False
+        while any(one.is_hinted for one in watches):
+            await asyncio.sleep(0)
+    schedule.stop()
+    first, again = dues[:5], dues[5:15]
+    assert len({*first}) == 1
+    assert all(later - earlier > 0.05 for earlier, later in pairwise(again))
+
+
 def test_the_schedulers_clock_is_the_monotonic_one() -> None:
     zone = _MonotonicZone()
     before = time.monotonic()
