@@ -26,7 +26,7 @@ from notifier.transition import Sighting
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
 from notifier.usage import KEPT, Meter, hour_of
-from notifier.useapi import Page, UseApi, account_of
+from notifier.useapi import Page, UseApi
 from notifier.watched import Watched, change, watched
 
 _SOON = 1.0
@@ -122,7 +122,7 @@ class Polling:
         self.gathering.heard = self._heard
         self.gathering.is_followed = self.follower.follows
         self.schedule.interval_of = self.hints.interval_of
-        self.schedule.closed_for = lambda watch: self.upstream.closed_for(account_of(watch.audio_id))
+        self.schedule.closed_for = self.upstream.closed_for
         self._poller.ended = self._ended
 
     async def take_up(self) -> None:

@@ -221,7 +221,12 @@ class Looked(Protocol):
 
     interval: timedelta
     done_at: float
-    """When somebody last looked, in seconds in which the machine was awake."""
+    """When somebody last looked, in seconds in which the machine was awake; -inf when one is due."""
+
+    @property
+    def account(self) -> str:
+        """Whose list it is."""
+        ...
 
 
 class _LookTrigger(_Lasting):
@@ -291,12 +296,12 @@ class Schedule:
         """Whether watches of one account are read for the first time together, since one answer may do."""
         self.interval_of: Callable[[Watched], timedelta] = _own_interval
         """How often a watch is to be read."""
-        self.closed_for: Callable[[Watched], float | None] = _is_open
-        """For how many seconds a watch cannot be read as nobody may ask; None when it can be."""
+        self.closed_for: Callable[[str], float | None] = _is_open
+        """For how many seconds nobody may ask of an account; None when everybody may."""
         self._triggers: dict[str, _Trigger] = {}
         self._looks: dict[str, _LookTrigger] = {}
         self._in_vain: set[str] = set()
-        """Watches that were hinted at while nobody might ask: their turns come again until somebody may."""
+        """Jobs of what was hinted at while nobody might ask: they come again until somebody may."""
         self._tried_again_at = float("-inf")
         """When the last of them that was put off is due."""
         self._numbers = count(1)
@@ -391,12 +396,12 @@ class Schedule:
 
     def remove(self, audio_id: str) -> None:
         """Remove a watch; a turn that is under way ends by itself. No error when there is none."""
-        self._in_vain.discard(audio_id)
         trigger = self._triggers.pop(audio_id, None)
         if trigger is not None:
             self._remove_job(trigger.job_id)
 
     def _remove_job(self, job_id: str) -> None:
+        self._in_vain.discard(job_id)
         try:
             self._scheduler.remove_job(job_id)
         except JobLookupError:
@@ -444,21 +449,21 @@ class Schedule:
         if watch.is_final and self._triggers.get(watch.audio_id) is trigger:
             self.remove(watch.audio_id)
         elif watch.is_hinted:
-            self._try_again(watch, trigger)
+            self._try_again(account_of(watch.audio_id), trigger.job_id)
         else:
-            self._in_vain.discard(watch.audio_id)
+            self._in_vain.discard(trigger.job_id)
 
-    def _try_again(self, watch: Watched, trigger: _Trigger) -> None:
-        """Let a watch that was hinted at in vain be due again, until the API may be asked.
+    def _try_again(self, account: str, job_id: str) -> None:
+        """Let what was hinted at in vain be due again, until the API may be asked.
 
         NB: also before that, or one that always fails would be the probe each time, a moment earlier.
         """
-        wait = self.closed_for(watch)
-        job = None if wait is None else self._scheduler.get_job(trigger.job_id)
+        wait = self.closed_for(account)
+        job = None if wait is None else self._scheduler.get_job(job_id)
         if wait is None or job is None:
-            self._in_vain.discard(watch.audio_id)
+            self._in_vain.discard(job_id)
             return
-        self._in_vain.add(watch.audio_id)
+        self._in_vain.add(job_id)
         soon = self._slot(time.monotonic() + max(_LOOK_AGAIN, wait / 2))
         if soon < _ZONE.seconds(job.next_run_time):
             job.modify(next_run_time=_ZONE.at(soon))
@@ -517,9 +522,13 @@ class Schedule:
             return  # NB: as above
         finally:
             trigger.is_under_way = False
+        if trigger.looked.done_at == float("-inf"):
+            self._try_again(trigger.looked.account, trigger.job_id)
+        else:
+            self._in_vain.discard(trigger.job_id)
 
 
-def _is_open(_watch: Watched) -> None:
+def _is_open(_account: str) -> None:
     return None
 
 

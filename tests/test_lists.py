@@ -11,13 +11,21 @@ from notifier.engine import Engine
 from notifier.loading import load_content
 from notifier.secret import Masker, Sources
 from notifier.store import Store
-from tests.support.catalogue import Catalogue
+from tests.support.catalogue import ME, Catalogue
 from tests.support.servers import PATIENCE, Reply, Server
-from tests.support.tracks import MUSIC, answer, audio_id, completed, path_of
+from tests.support.tracks import MUSIC, answer, audio_id, completed, path_of, track
 
 
-def config(api: Server, numbers: Iterable[int], *, lists: str = "auto", interval: str = "100ms") -> Config:
+def config(
+    api: Server,
+    numbers: Iterable[int],
+    *,
+    lists: str = "auto",
+    interval: str = "100ms",
+    accounts: Iterable[str] = (),
+) -> Config:
     watches = "".join(f"  - {audio_id(number)}\n" for number in numbers)
+    watches += "".join(f"  - account: {account}\n" for account in accounts)
     text = f"""useapi: {{token: abc, base_url: "{api.url}/v2/pixverse", rate: 1000/s}}
 poll: {{interval: {interval}, max_interval: 2h, list: {lists}, cadence: fixed}}
 targets:
@@ -122,4 +130,23 @@ async def test_a_hint_that_comes_while_the_gate_is_closed_is_followed_once_it_op
     engine.polling.hints.take(audio_id(2))
     await until(lambda: all(watch.is_final for watch in engine.polling.watches.values()))
     assert len(api.to(path_of(audio_id(1)))) == 3, "it is asked no more often than the gate allows"
+    await engine.stop()
+
+
+async def test_a_hint_at_a_new_track_that_comes_while_the_gate_is_closed_is_followed_once_it_opens(
+    api: Server, store: Store
+) -> None:
+    catalogue = Catalogue(api, [1, 2])
+    engine = engine_for(config(api, [1, 2], lists="never", interval="1h", accounts=[ME]), store)
+    await engine.start()
+    await until(lambda: all(watch.sighting for watch in engine.polling.watches.values()))
+    await until(lambda: bool(engine.polling.looked_at()))
+    api.reply(path_of(audio_id(1)), Reply(429, headers={"Retry-After": "1"}), answer(completed(1)))
+    engine.polling.hints.take(audio_id(1))
+    await until(lambda: engine.polling.upstream.token.failures > 0)
+    engine.polling.hints.take(audio_id(2))
+    await until(lambda: engine.polling.upstream.token._probe is not None)  # it waits to go first
+    catalogue.put(track(9))
+    engine.polling.hints.take(audio_id(9))
+    await until(lambda: audio_id(9) in engine.polling.watches)
     await engine.stop()

@@ -325,7 +325,7 @@ async def test_hints_that_find_the_gate_closed_come_again_no_faster_than_the_rat
             all_came.set()
 
     schedule = Schedule(turn, spacing=timedelta(milliseconds=100), is_shared=True)
-    schedule.closed_for = lambda _watch: 0.0 if is_closed else None
+    schedule.closed_for = lambda _account: 0.0 if is_closed else None
     watches = [watch(number, HOUR) for number in range(5)]
     for one in watches:
         one.hinted_at = time.monotonic()
@@ -366,6 +366,7 @@ class List:
     """Something to look at, and how often that was done."""
 
     def __init__(self, interval: timedelta = TICK) -> None:
+        self.account = "me@example.com"
         self.interval = interval
         self.done_at = float("-inf")
         self.looks = 0
