@@ -15,9 +15,10 @@ from random import Random
 
 import structlog
 
+from notifier.admission import Admission, Passages
 from notifier.clock import Clock
 from notifier.places import Places
-from notifier.poller import Passages, Poller
+from notifier.poller import Poller
 from notifier.repetition import Repetition
 from notifier.track import Track
 from notifier.transition import Sighting
@@ -183,7 +184,14 @@ class Gathering:
     """Takes the turns of all watches; `enter` each that is unfinished. Used from one event loop."""
 
     def __init__(
-        self, poller: Poller, *, upstream: Upstream, clock: Clock, rng: Random, is_on: bool = True
+        self,
+        poller: Poller,
+        *,
+        upstream: Upstream,
+        admission: Admission,
+        clock: Clock,
+        rng: Random,
+        is_on: bool = True,
     ) -> None:
         self.heard: Heard = _nobody
         """What is called with each page that is read, whoever asked for it, before its tracks are told.
@@ -195,6 +203,7 @@ class Gathering:
         self.requests = 0
         """How many requests a turn of all unfinished watches takes, about."""
         self._poller = poller
+        self._admission = admission
         self._upstream = upstream
         self._clock = clock
         self._rng = rng
@@ -305,12 +314,12 @@ class Gathering:
         room = self._room(account)
         known = self._list(room)
         try:
-            passing = self._poller.passing(account, is_wanted, is_suspect=known.is_suspect)
+            passing = self._admission.passing(account, is_wanted, is_suspect=known.is_suspect)
             async with known.flight, passing as passages:
                 if passages is None:
                     return None
                 ask = partial(self._poller.ask_page, account, offset)
-                asked = await self._poller.paced(passages, is_wanted, ask)
+                asked = await self._admission.paced(passages, is_wanted, ask)
                 if asked is None:
                     return None
                 at, reading = asked
@@ -361,13 +370,13 @@ class Gathering:
 
     async def _send(self, room: _Room, group: _Group) -> None:
         is_suspect = all(map(_is_suspect, group.left.values()))
-        passing = self._poller.passing(room.account, group.is_wanted, is_suspect=is_suspect)
+        passing = self._admission.passing(room.account, group.is_wanted, is_suspect=is_suspect)
         async with passing as passages:
             if passages is None:
                 group.left.clear()
                 return
             await asyncio.sleep(0)  # NB: what is due at the same moment has its turn right behind this one
-            asked = await self._poller.paced(passages, group.is_wanted, partial(self._first, room, group))
+            asked = await self._admission.paced(passages, group.is_wanted, partial(self._first, room, group))
             if asked is None:
                 group.left.clear()
                 return
@@ -429,7 +438,7 @@ class Gathering:
                 self._choose_one_to_compare(room, group)
                 return
             ask = partial(self._page, room, group, further)
-            next_one = await self._poller.paced(passages, group.is_wanted, ask)
+            next_one = await self._admission.paced(passages, group.is_wanted, ask)
 
     def _note_missed(self, room: _Room, group: _Group, pages: _Pages) -> None:
         """Take up which tracks a page should have shown and has not."""

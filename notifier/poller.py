@@ -1,4 +1,4 @@
-"""One turn of one watch: ask when the gates allow it, compare with what is known, write down what changed.
+"""One turn of one watch: ask when that is admitted, compare with what is known, write down what changed.
 
 Never sends a message and never imports what does: an event ends in the outbox, from where others take it.
 """
@@ -11,16 +11,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import product
 from random import Random
-from typing import TypeVar
 
 import structlog
 
+from notifier.admission import Admission, Passages
 from notifier.clock import Clock
 from notifier.delivery import Backoff
 from notifier.durations import Ending
 from notifier.event import Alert, Event, EventType, Problem, TrackNews, track_event
 from notifier.foresight import Foresight
-from notifier.gate import Gate, Passage
 from notifier.metrics import Metrics, RequestKind
 from notifier.store import Owed, StorageError, Store
 from notifier.text import one_line
@@ -46,18 +45,14 @@ _HOPELESS = 5
 """After how many failures in a row a track counts as one that cannot be read."""
 _MOST_LAPSES = 8
 """How often a track may be the first on which the API fails before that is taken for its own fault."""
-_LOOK_AGAIN = 1.0
-"""How long a wait goes on, in seconds, before it is looked whether a person has ended it."""
+_STORE_RETRY = 1.0
+"""After how many seconds it is tried again to write down what was found."""
 
 _OUTCOMES = ("ok", "not_found", "unreadable", *Trouble)
 """What requests are counted by."""
 _TOLD = (EventType.COMPLETED, EventType.FAILED, EventType.MISSING, EventType.STALLED)
 _MOST_STATUSES = 100
 """How many undocumented statuses are remembered: an API that makes one up each time fills no memory."""
-
-Got = TypeVar("Got")
-Passages = tuple[Passage, Passage]
-"""The right to send a request: that of the token's gate and that of the account's."""
 
 log = structlog.get_logger()
 
@@ -69,68 +64,6 @@ class Limits:
     missing_after: int
     stalled_after: timedelta
     max_interval: timedelta
-    requests: asyncio.Semaphore
-    """Lets as many requests be under way as `useapi.concurrency` says."""
-
-
-class _Passing:
-    """The way through the gates of an account and of the token, as a context.
-
-    NB: not made of generators, which cost more than all else that a turn does beside its request.
-    """
-
-    __slots__ = ("_account", "_clock", "_is_suspect", "_is_wanted", "_passed", "_token")
-
-    def __init__(
-        self, account: Gate, token: Gate, is_wanted: Callable[[], bool], clock: Clock, *, is_suspect: bool
-    ) -> None:
-        self._account = account
-        self._is_suspect = is_suspect
-        self._token = token
-        self._is_wanted = is_wanted
-        self._clock = clock
-        self._passed: list[tuple[Gate, Passage]] = []
-
-    async def __aenter__(self) -> Passages | None:
-        try:
-            of_account = await self._pass(self._account)
-            of_token = None if of_account is None else await self._pass(self._token)
-        except BaseException:
-            self._release()
-            raise
-        return None if of_account is None or of_token is None else (of_token, of_account)
-
-    async def __aexit__(self, *_: object) -> None:
-        self._release()
-
-    def _release(self) -> None:
-        for gate, passage in self._passed:
-            gate.release(passage)
-
-    async def _pass(self, gate: Gate) -> Passage | None:
-        """Pass a gate, as its probe after the wait when it is closed; None when somebody else goes first.
-
-        The wait ends early for what is not wanted any more, as a track that has left the watchlist, and for a
-        suspect whose place another one has taken.
-        """
-        passage = self._claim(gate)
-        if passage is None:
-            return None
-        while (
-            self._is_wanted()
-            and gate.allows(passage)
-            and (wait := gate.closed_for(self._clock.monotonic())) > 0
-        ):
-            await self._clock.sleep(min(wait, _LOOK_AGAIN))
-        if not gate.is_current(passage):
-            return self._claim(gate)  # reopened meanwhile: it is the new token whose answer counts
-        return passage if gate.allows(passage) else None
-
-    def _claim(self, gate: Gate) -> Passage | None:
-        passage = gate.claim(is_suspect=self._is_suspect)
-        if passage is not None:
-            self._passed.append((gate, passage))
-        return passage
 
 
 class Poller:
@@ -142,6 +75,7 @@ class Poller:
         reader: Reader,
         store: Store,
         upstream: Upstream,
+        admission: Admission,
         limits: Limits,
         clock: Clock,
         rng: Random,
@@ -155,6 +89,7 @@ class Poller:
         self.limits = limits
         self._store = store
         self._upstream = upstream
+        self._admission = admission
         self._clock = clock
         self._rng = rng
         self._metrics = metrics
@@ -162,8 +97,6 @@ class Poller:
         self._reporter = reporter
         self._foresight = foresight or Foresight()
         self._meter = meter
-        self._turnstile = asyncio.Lock()
-        """Lets one request at a time wait for the pace, first come first served."""
         self._writing: dict[str, asyncio.Event] = {}
         """Tracks of which something is just being written down, and what is set when it is."""
         self.ended: Callable[[Watched], None] = lambda _watch: None
@@ -198,34 +131,15 @@ class Poller:
             return watch.is_watched
 
         account = account_of(watch.audio_id)
-        async with self.passing(account, is_wanted, is_suspect=watch.is_suspect) as passages:
+        async with self._admission.passing(account, is_wanted, is_suspect=watch.is_suspect) as passages:
             if passages is None:
                 return None
-            left = await self.paced(passages, is_wanted, partial(self.ask, watch, due))
+            left = await self._admission.paced(passages, is_wanted, partial(self.ask, watch, due))
             if left is None:
                 return None
             at, reading = left
             await self.take(watch, reading, passages, phase=due if keeps_phase else at, at=at)
             return reading
-
-    def passing(self, account: str, is_wanted: Callable[[], bool], *, is_suspect: bool = False) -> "_Passing":
-        """Pass the gates of an account and of the token; None when somebody else goes first."""
-        gate, token = self._upstream.gate_of(account), self._upstream.token
-        return _Passing(gate, token, is_wanted, self._clock, is_suspect=is_suspect)
-
-    async def paced(
-        self, passages: Passages, is_wanted: Callable[[], bool], ask: Callable[[], Awaitable[Got]]
-    ) -> tuple[float, Got] | None:
-        """Ask when the pace allows it; return when it left and what came, None when it is not to leave."""
-        async with self.limits.requests:
-            if not await self._in_turn(passages[0], is_wanted):
-                return None
-            for passage in passages:
-                passage.has_left = True
-            began = self._clock.monotonic()
-            got = await ask()
-            self._metrics.api_request_seconds.observe(self._clock.monotonic() - began)
-        return began, got
 
     async def ask(self, watch: Watched, due: float) -> Reading:
         """Send the request for one track, which was due then."""
@@ -245,34 +159,6 @@ class Poller:
     def note_lateness(self, due: float, left_at: float) -> None:
         """Note that a request left for what was due then."""
         self._metrics.poll_lateness.observe(max(0.0, left_at - due))
-
-    async def _in_turn(self, passage: Passage, is_wanted: Callable[[], bool]) -> bool:
-        """Wait for the pace behind those who wait already; False when it is not to be asked any more."""
-        is_next = not self._turnstile.locked()
-        if is_next and is_wanted() and self._may_ask(passage) and self._enter() <= 0:
-            return True  # NB: as nearly always; taking the lock costs as much as all of this
-        async with self._turnstile:
-            while is_wanted() and self._may_ask(passage):
-                wait = self._enter()
-                if wait <= 0:
-                    return True
-                await self._clock.sleep(min(wait, _LOOK_AGAIN))
-        return False
-
-    def _enter(self) -> float:
-        """Let a request leave now; if the pace does not allow that, return for how many seconds."""
-        now = self._clock.monotonic()
-        wait = self._upstream.token.remaining(now)
-        if wait <= 0:
-            self._upstream.token.enter(now)
-        return wait
-
-    def _may_ask(self, passage: Passage) -> bool:
-        """Say whether a turn is to go on: another's failure may have closed the gate, or the disk may fail.
-
-        NB: nobody keeps the address of a watch that is gone up to date; a new token must not go there.
-        """
-        return self._upstream.token.allows(passage) and self._store.trouble is None
 
     async def take(
         self, watch: Watched, reading: Reading, passages: Passages, *, phase: float, at: float
@@ -488,9 +374,9 @@ class Poller:
             try:
                 await record()
             except StorageError:
-                await self._clock.sleep(_LOOK_AGAIN)
+                await self._clock.sleep(_STORE_RETRY)
                 while self._store.trouble is not None:
-                    await self._clock.sleep(_LOOK_AGAIN)
+                    await self._clock.sleep(_STORE_RETRY)
             else:
                 return True
         return False

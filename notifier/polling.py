@@ -3,13 +3,13 @@
 What it finds ends in the outbox, from where the other half takes it; of targets it knows the names.
 """
 
-import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from notifier import cadence
+from notifier.admission import Admission
 from notifier.clock import Clock
 from notifier.config import AccountWatch, Config, Useapi, Watch, key_of
 from notifier.event import Problem
@@ -74,11 +74,19 @@ class Polling:
         self.foresight = Foresight(_terms(config))
         self.meter = Meter(now=self.upstream.time_up, period=self._fixed_period)
         """What the API is asked, and what fixed polling would have asked."""
+        self._admission = Admission(
+            upstream=self.upstream,
+            store=store,
+            clock=clock,
+            metrics=metrics,
+            concurrency=config.useapi.concurrency,
+        )
         self._poller = Poller(
             reader=self._reader,
             store=store,
             upstream=self.upstream,
-            limits=_limits(config, asyncio.Semaphore(config.useapi.concurrency)),
+            admission=self._admission,
+            limits=_limits(config),
             clock=clock,
             rng=rng,
             metrics=metrics,
@@ -88,7 +96,12 @@ class Polling:
             meter=self.meter,
         )
         self.gathering = Gathering(
-            self._poller, upstream=self.upstream, clock=clock, rng=rng, is_on=_reads_lists(config)
+            self._poller,
+            upstream=self.upstream,
+            admission=self._admission,
+            clock=clock,
+            rng=rng,
+            is_on=_reads_lists(config),
         )
         self.schedule = Schedule(
             self.gathering.turn,
@@ -199,10 +212,9 @@ class Polling:
                 running.readdress(self._reader.url_of(running.audio_id))
             self.upstream.renew(_fingerprint(config.useapi, self._salt))
             self.follower.renew()
-        requests = self._poller.limits.requests
         if config.useapi.concurrency != before.useapi.concurrency:
-            requests = asyncio.Semaphore(config.useapi.concurrency)
-        self._poller.limits = _limits(config, requests)
+            self._admission.limit(config.useapi.concurrency)
+        self._poller.limits = _limits(config)
         if former is not self._reader:
             await former.retire()
 
@@ -339,10 +351,9 @@ def _terms(config: Config) -> Terms:
     )
 
 
-def _limits(config: Config, requests: asyncio.Semaphore) -> Limits:
+def _limits(config: Config) -> Limits:
     return Limits(
         missing_after=config.poll.missing_after,
         stalled_after=config.poll.stalled_after,
         max_interval=config.poll.max_interval,
-        requests=requests,
     )

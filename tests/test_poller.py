@@ -10,11 +10,12 @@ from random import Random
 import pytest
 import structlog.testing
 
+from notifier.admission import Admission
 from notifier.event import Alert, EventType, Problem
 from notifier.event import public_json as public
 from notifier.gathering import Gathering
 from notifier.metrics import Metrics
-from notifier.poller import Limits, Poller
+from notifier.poller import Poller
 from notifier.store import Store
 from notifier.trouble import Reporter
 from notifier.upstream import Upstream
@@ -36,6 +37,7 @@ class Bench:
     clock: ManualClock
     reader: UseApi
     upstream: Upstream
+    admission: Admission
     poller: Poller
     gathering: Gathering
     metrics: Metrics
@@ -63,7 +65,7 @@ async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     woken: list[tuple[str, ...]] = []
     async with asking(api, store, clock, alerts=("alerts",), wake=woken.append) as asker:
         yield Bench(
-            *(api, store, clock, asker.reader, asker.upstream, asker.poller),
+            *(api, store, clock, asker.reader, asker.upstream, asker.admission, asker.poller),
             *(asker.gathering, asker.metrics, asker.meter, woken),
         )
 
@@ -500,7 +502,7 @@ async def test_what_was_asked_before_an_outage_does_not_end_it(bench: Bench) -> 
 
 
 async def test_no_more_requests_are_under_way_than_allowed(bench: Bench) -> None:
-    bench.poller.limits = Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(2))
+    bench.admission.limit(2)
     held = asyncio.Event()
     reply = answer(track())
     bench.api.otherwise(lambda _request: Reply(reply.status, reply.body, delay_until=held))
@@ -598,7 +600,7 @@ async def test_a_token_that_is_renewed_is_tried_while_the_probe_still_waits(benc
 
 
 async def test_who_stood_in_line_when_the_gate_closed_goes_home(bench: Bench) -> None:
-    bench.poller.limits = Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(1))
+    bench.admission.limit(1)
     late = asyncio.Event()
     bench.api.otherwise(lambda _request: Reply(503, delay_until=late))
     turns = [asyncio.create_task(bench.gathering.turn(bench.watch(number))) for number in range(6)]

@@ -1,12 +1,12 @@
 """What reads tracks at a real API, put together as the daemon does, by a clock that stands still."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
+from notifier.admission import Admission
 from notifier.config import Useapi
 from notifier.document import Scalar
 from notifier.event import EventType
@@ -33,6 +33,7 @@ class Asker:
     reader: UseApi
     reporter: Reporter
     upstream: Upstream
+    admission: Admission
     metrics: Metrics
     meter: Meter
     poller: Poller
@@ -70,11 +71,13 @@ async def asking(
     )
     upstream.fingerprint = "token"
     meter = Meter(now=upstream.time_up, period=float)
+    admission = Admission(upstream=upstream, store=store, clock=clock, metrics=metrics, concurrency=8)
     poller = Poller(
         reader=reader,
         store=store,
         upstream=upstream,
-        limits=Limits(3, 30 * MINUTE, 5 * MINUTE, asyncio.Semaphore(8)),
+        admission=admission,
+        limits=Limits(3, 30 * MINUTE, 5 * MINUTE),
         clock=clock,
         rng=Random(1),
         metrics=metrics,
@@ -82,8 +85,10 @@ async def asking(
         reporter=reporter,
         meter=meter,
     )
-    gathering = Gathering(poller, upstream=upstream, clock=clock, rng=Random(1), is_on=reads_lists)
+    gathering = Gathering(
+        poller, upstream=upstream, admission=admission, clock=clock, rng=Random(1), is_on=reads_lists
+    )
     try:
-        yield Asker(reader, reporter, upstream, metrics, meter, poller, gathering)
+        yield Asker(reader, reporter, upstream, admission, metrics, meter, poller, gathering)
     finally:
         await reader.close()
