@@ -15,7 +15,9 @@ from notifier.store import StoredGate
 from notifier.targets import Target
 
 _PATIENCE = 3
-"""After how many failures in a row it is tried whether another message is taken."""
+"""After how many failures in a row the remote end is at fault, or may be, rather than the messages."""
+_PATIENCE_IN_ORDER = 8
+"""The same where messages keep their order, which another one breaks; some ten minutes by default."""
 
 
 class Sender(Protocol):
@@ -111,7 +113,13 @@ class RemoteEnd:
     @property
     def is_doubtful(self) -> bool:
         """Whether it may be well, and what was sent in vain at fault: then others show that."""
-        return self._may_be_theirs and self.gate.failures > 0 and self._failures >= _PATIENCE
+        return self._may_be_theirs and self.gate.failures > 0 and self._failures >= self._patience
+
+    @property
+    def _patience(self) -> int:
+        """After how many failures in a row it is tried whether another message is taken."""
+        keeps_order = any(sender.target.lanes == 1 for sender in self.senders.values())
+        return _PATIENCE_IN_ORDER if keeps_order else _PATIENCE
 
     @property
     def is_untried(self) -> bool:
@@ -132,6 +140,7 @@ class RemoteEnd:
             if row.fingerprint == self.mark:
                 take_up(self.gate, row, clock)
                 self._failures, self._may_be_theirs = self.gate.failures, True
+                self._is_unexplained = True  # NB: nobody knows what it has failed on
                 self.stored(row)
                 return
 

@@ -36,11 +36,9 @@ async def outbox(store: Store) -> CountingStore:
     return CountingStore(store.path)
 
 
-async def owe(store: Store, *numbers: int) -> None:
+async def owe(store: Store, *numbers: int, event_type: EventType = EventType.COMPLETED) -> None:
     for number in numbers:
-        event = track_event(
-            EventType.COMPLETED, TrackNews(audio_id(number), "x", "COMPLETED", None, None), NOON
-        )
+        event = track_event(event_type, TrackNews(audio_id(number), "x", "COMPLETED", None, None), NOON)
         sighting = Sighting("COMPLETED", is_final=True, name=None, first_seen=NOON)
         await store.record(audio_id(number), sighting, None, [Owed(event, ("a",))], now=NOON)
 
@@ -88,6 +86,22 @@ async def test_who_was_tried_least_often_is_found_however_many_are_before_it(out
         (other,) = await due.least_tried(rather_not={140, 141})
         assert other.id > 141
         assert [one.id for one in await due.least_tried(rather_not=range(1, 151))] == [140]
+
+
+async def test_of_a_track_nothing_goes_ahead_of_what_came_before_it_while_there_are_others(
+    outbox: CountingStore,
+) -> None:
+    async with outbox:
+        for event_type in (EventType.STALLED, EventType.COMPLETED):
+            await owe(outbox, 1, event_type=event_type)
+        await owe(outbox, 2)
+        tried = Settlement("a", (1, 3), NOON, 500, "oops", "oops", "retry", DeliveryState.PENDING)
+        await outbox.settle(tried)
+        due = Due(outbox, "a", list)
+        for _ in range(20):
+            (one,) = await due.least_tried()
+            assert one.id in (1, 3), "although the end of track 1 was tried less often"
+        assert [one.id for one in await due.least_tried(rather_not={1, 3})] == [2], "there is no other"
 
 
 async def test_what_is_forgotten_is_read_anew(outbox: CountingStore) -> None:

@@ -1,5 +1,6 @@
 """The transactions of the outbox, each a function of a connection that is inside one."""
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Collection, Iterable, Sequence
@@ -142,17 +143,21 @@ def due(
 def least_tried(connection: sqlite3.Connection, target: str, under_way: Collection[int]) -> list[Delivery]:
     """Return a pending delivery of a target that was tried least often and is not under way, if there is one.
 
+    One that comes after another one of the same track only if there is no other: who hears last that a track
+    takes long takes that for true.
     NB: any of several, since those that came one after the other may be alike.
     """
-    rows = connection.execute(
-        "SELECT id FROM delivery WHERE target = ? AND state = 'pending'"
-        " ORDER BY attempt_count, random() LIMIT ?",
-        (target, 1 + len(under_way)),
-    )
-    for row in rows:
-        if row[0] not in under_way:
-            return [_owed(one) for one in connection.execute(f"{_OWED} WHERE delivery.id = ?", row)]
-    return []
+    found = connection.execute(
+        "SELECT delivery.id FROM delivery JOIN event ON event.id = event_id"
+        " WHERE target = ? AND state = 'pending' AND delivery.id NOT IN (SELECT value FROM json_each(?))"
+        " ORDER BY EXISTS ("
+        "  SELECT 1 FROM event AS former JOIN delivery AS before ON before.event_id = former.id"
+        "  WHERE former.audio_id IS event.audio_id AND before.target = delivery.target"
+        "  AND before.state = 'pending' AND before.id < delivery.id"
+        " ), attempt_count, random() LIMIT 1",
+        (target, json.dumps([*under_way])),
+    ).fetchall()
+    return [_owed(row) for one in found for row in connection.execute(f"{_OWED} WHERE delivery.id = ?", one)]
 
 
 def _owed(row: tuple[Any, ...]) -> Delivery:
