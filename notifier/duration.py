@@ -89,8 +89,13 @@ def spell(duration: timedelta) -> str:
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
-    """Write how long ago something happened, never less than nothing: the clock may have been set back."""
-    return "—" if moment is None else f"{spell(now - moment).split()[0]} ago"
+    """Write how long ago something happened, in whole seconds and never less than none.
+
+    The clock may have been set back.
+    """
+    if moment is None:
+        return "—"
+    return f"{spell(timedelta(seconds=round((now - moment).total_seconds()))).split()[0]} ago"
 
 
 def until(moment: datetime, now: datetime) -> str:

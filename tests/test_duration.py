@@ -1,5 +1,5 @@
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -10,6 +10,7 @@ from notifier.duration import (
     LONGEST,
     RATE_FORM,
     SHORTEST,
+    ago,
     parse_duration,
     parse_rate,
     spell,
@@ -179,3 +180,25 @@ def test_a_duration_is_written_for_the_file_and_for_people(
 
 def test_a_wait_that_is_over_is_written_as_none() -> None:
     assert spell(timedelta(seconds=-3)) == "0s"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-5, "0s ago"),
+        (0.475, "0s ago"),
+        (0.6, "1s ago"),
+        (59.6, "1m ago"),
+        (5400, "1h ago"),
+        (200_000, "2d ago"),
+    ],
+)
+def test_how_long_ago_is_told_in_the_largest_unit_and_no_smaller_one_than_seconds(
+    seconds: float, said: str
+) -> None:
+    now = datetime(2026, 6, 23, 12, tzinfo=UTC)
+    assert ago(now - timedelta(seconds=seconds), now) == said
+
+
+def test_what_never_happened_was_never() -> None:
+    assert ago(None, datetime(2026, 6, 23, 12, tzinfo=UTC)) == "—"
