@@ -18,6 +18,16 @@ from tests.support.servers import PATIENCE, Reply, Server
 from tests.support.tracks import MUSIC, answer, audio_id, completed, failed, not_found, path_of, track
 
 
+async def times_closed(bench: Bench) -> int:
+    """Let the tracks of the list be due a hundred times; return how often they had to wait for the gate."""
+    watches, closed = bench.watches(LISTED), 0
+    for _ in range(100):
+        before = bench.clock.monotonic()
+        await bench.tick(watches)
+        closed += bench.clock.monotonic() - before > 20
+    return closed
+
+
 @pytest.fixture
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     async with gathering_at(api, store) as bench:
@@ -399,13 +409,7 @@ async def test_a_list_that_fails_as_the_api_does_while_tracks_are_read_closes_no
 ) -> None:
     api = Catalogue(bench.api, LISTED)
     list_fails(api, Reply(500))
-    watches = bench.watches(LISTED)
-    closed = 0
-    for _ in range(100):
-        before = bench.clock.monotonic()
-        await bench.tick(watches)
-        closed += bench.clock.monotonic() - before > 20
-    assert closed == 1
+    assert await times_closed(bench) == 1
     asked = api.asked()
     assert asked.count("+0") <= 5, "it is left alone for longer each time"
     assert len(asked) - asked.count("+0") >= 99 * len(LISTED)
@@ -415,13 +419,7 @@ async def test_a_list_that_fails_now_and_then_closes_no_gate_again(bench: Bench)
     api = Catalogue(bench.api, LISTED)
     replies = itertools.cycle([Reply(500), None])
     api.list_replies = lambda _request: next(replies)
-    watches = bench.watches(LISTED)
-    closed = 0
-    for _ in range(100):
-        before = bench.clock.monotonic()
-        await bench.tick(watches)
-        closed += bench.clock.monotonic() - before > 20
-    assert closed == 1
+    assert await times_closed(bench) == 1
     assert api.asked().count("+0") <= 12, "it is left alone for longer each time"
 
 

@@ -59,6 +59,17 @@ class Bench:
         return [(one.problem, one.subject, one.is_resolved) for one in alerts if isinstance(one, Alert)]
 
 
+async def closed_after(bench: Bench, ill: Watched, well: Watched) -> list[bool]:
+    """Let two tracks be due sixty times; return whether the first one has closed the gate each time."""
+    closed = []
+    for _ in range(60):
+        await bench.gathering.turn(ill)
+        closed.append(bench.upstream.token.failures > 0)
+        await bench.gathering.turn(well)
+        bench.clock.move(15)
+    return closed
+
+
 @pytest.fixture
 async def bench(api: Server, store: Store) -> AsyncIterator[Bench]:
     clock = ManualClock()
@@ -698,12 +709,7 @@ async def test_a_track_that_the_api_always_fails_on_slows_no_other_and_is_named(
     ill, well = bench.watch(1), bench.watch(2)
     bench.api.reply(path_of(ill.audio_id), reply)
     bench.api.reply(path_of(well.audio_id), answer(track(2)))
-    closed = []
-    for _ in range(60):
-        await bench.gathering.turn(ill)
-        closed.append(bench.upstream.token.failures > 0)
-        await bench.gathering.turn(well)
-        bench.clock.move(15)
+    closed = await closed_after(bench, ill, well)
     assert closed.count(True) == 1
     assert len(bench.api.to(path_of(well.audio_id))) == 60
     assert len(bench.api.to(path_of(ill.audio_id))) < 15
@@ -756,12 +762,7 @@ async def test_a_track_that_the_api_fails_on_now_and_then_slows_no_other(bench: 
     ill, well = bench.watch(1), bench.watch(2)
     bench.api.reply(path_of(ill.audio_id), *[Reply(500), answer(track(1))] * 60)
     bench.api.reply(path_of(well.audio_id), answer(track(2)))
-    closed = []
-    for _ in range(60):
-        await bench.gathering.turn(ill)
-        closed.append(bench.upstream.token.failures > 0)
-        await bench.gathering.turn(well)
-        bench.clock.move(15)
+    closed = await closed_after(bench, ill, well)
     assert closed.count(True) == 8
     assert not any(closed[20:])
     assert len(bench.api.to(path_of(well.audio_id))) == 60
