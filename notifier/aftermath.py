@@ -14,7 +14,6 @@ from notifier.answer import Answer, Unreachable
 from notifier.clock import Clock
 from notifier.config import DeliverySettings
 from notifier.delivery import (
-    Backoff,
     Delivered,
     Delivery,
     DeliveryState,
@@ -228,8 +227,7 @@ class Aftermath:
         NB: what it has been sent in vain while that was down counts for nothing.
         """
         (delivery,) = attempt.deliveries
-        settings = self._equipment.settings
-        backoff = Backoff(settings.first_retry, settings.max_retry)
+        backoff = attempt.remote.gate.backoff
         wait = backoff.delay(self._suspicion.faults(attempt.deliveries), self._equipment.rng)
         self._suspicion.put_off(delivery.id, self._equipment.clock.monotonic() + wait.total_seconds())
 
